@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_audio::stored_media::StoredMedia;
+use tandem_config::Config;
 use tandem_host::{clock, directory};
-use tandem_runtime::{Calls, certificates, observation, usage};
+use tandem_runtime::{Calls, certificates, observation, uploads, usage};
 use tandem_settings::DatabaseConfig;
 use tandem_store::health::Check;
 use tandem_store::{self as store, Store};
@@ -24,25 +25,22 @@ const PRUNING: Duration = Duration::from_secs(3_600);
 const SWEEPING: Duration = Duration::from_secs(60);
 
 /// The running tasks.
-pub(super) struct Housekeeping([JoinHandle<()>; 7]);
+pub(super) struct Housekeeping([JoinHandle<()>; 8]);
 
 impl Housekeeping {
-    /// Starts the tasks. `recordings` is the folder whose disk is watched.
-    pub(super) fn start(
-        calls: &Calls,
-        stored_media: &Arc<StoredMedia>,
-        recordings: PathBuf,
-        database: &DatabaseConfig,
-    ) -> Self {
+    /// Starts the tasks.
+    pub(super) fn start(calls: &Calls, stored_media: &Arc<StoredMedia>, config: &Config) -> Self {
         let services = calls.services();
+        let copies = Duration::from_secs(u64::from(config.recordings.keep_local_hours) * 3_600);
         let store = || services.store.clone();
         Self([
             tokio::spawn(heartbeat(store())),
-            tokio::spawn(watch_room(store(), recordings)),
-            tokio::spawn(prune(store(), database.clone())),
+            tokio::spawn(watch_room(store(), services.recordings.folder.clone())),
+            tokio::spawn(prune(store(), config.database.clone())),
             tokio::spawn(sweep(calls.clone(), Arc::clone(stored_media))),
             tokio::spawn(usage::watch(Arc::clone(services))),
             tokio::spawn(certificates::watch(Arc::clone(services))),
+            tokio::spawn(uploads::run(Arc::clone(services), copies)),
             tokio::spawn(observation::watch(calls.clone())),
         ])
     }

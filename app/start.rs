@@ -18,7 +18,7 @@ use tandem_dialect::delivery::DialectSigner;
 use tandem_dialect::{Dialect, Dialects};
 use tandem_events::Bus;
 use tandem_history::recordings::{RecordingFiles, Recordings};
-use tandem_host::{clock, directory};
+use tandem_host::clock;
 use tandem_http::{Client, LocalResponse, NetworkPolicy, Origins, SystemResolver, tls_config};
 use tandem_media as media;
 use tandem_metrics::Counters;
@@ -74,7 +74,7 @@ impl Parts {
     /// Builds the parts. An error names the key that prevents the start.
     pub fn new(config: &Config) -> anyhow::Result<Self> {
         let recordings =
-            RecordingFiles::new(&config.recordings).map_err(|error| anyhow!("recordings.encryption_key: {error}"))?;
+            RecordingFiles::new(&config.recordings, &config.data_dir).map_err(|error| anyhow!("{error}"))?;
         let policy = NetworkPolicy { allow_networks: config.webhooks.allow_networks.clone() };
         let tls = tls_config(config.webhooks.ca_file.as_deref()).context("webhooks.ca_file")?;
         let client = Client::with(policy, CONNECT_TIMEOUT, tls, Arc::new(SystemResolver))
@@ -157,10 +157,11 @@ impl Server {
             notify::attempted(&noting, delivery, report);
         }));
         let (lost, unanswered) = recover(calls.services()).await.context("recovery after a crash")?;
+        recordings.recover(&store).await.context("recordings that wait for the bucket")?;
         // The first heartbeat is written before the first call, because the recovery after a crash uses the last
         // heartbeat.
         store::server::heartbeat(&store, clock::time()).await.context("database.url")?;
-        let housekeeping = Housekeeping::start(&calls, &stored_media, recordings.folder.clone(), &config.database);
+        let housekeeping = Housekeeping::start(&calls, &stored_media, &config);
 
         let incoming = calls.clone();
         sip.run(move |event| incoming.on_sip(event));
@@ -289,10 +290,13 @@ async fn open_store(config: &Config, accounts: &Accounts, recordings: &Recording
     let store = Store::open(config.database.url.expose()).await.context("database.url")?;
     store.claim().await.context("database.url")?;
     accounts.load(&store).await.context("accounts and keys")?;
-    let folder = &recordings.folder;
-    directory::make(folder).with_context(|| format!("recordings.url: {}", folder.display()))?;
-    directory::try_write(folder)
-        .with_context(|| format!("recordings.url: cannot create a file in {}", folder.display()))?;
+    match recordings.prepare().await {
+        Ok(None) => {}
+        Ok(Some(away)) => {
+            tracing::warn!("recordings.url: {away}; recordings wait on the disk until the bucket answers")
+        }
+        Err(fault) => return Err(anyhow!("recordings.url: {fault}")),
+    }
     Ok(store)
 }
 

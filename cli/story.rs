@@ -42,6 +42,9 @@ pub(crate) fn heads(story: &Value, paint: Paint) -> String {
         let (status, end) = (text(call, "status"), call.get("end").map(|end| text(end, "text")).unwrap_or_default());
         let mut about = vec![text(call, "direction").to_owned()];
         about.extend(Some(text(call, "trunk")).filter(|trunk| !trunk.is_empty()).map(|trunk| format!("trunk {trunk}")));
+        about.extend(
+            Some(text(call, "source_ip")).filter(|source| !source.is_empty()).map(|source| format!("from {source}")),
+        );
         about.extend(Some(text(call, "codec")).filter(|codec| !codec.is_empty()).map(str::to_owned));
         let seconds = call.get("seconds").and_then(Value::as_f64).unwrap_or_default();
         if call.get("answered_at").is_some_and(|at| !at.is_null()) {

@@ -11,6 +11,7 @@ use tandem_app::{LOW_PORTS, Listening, server_process};
 use tandem_cli::Failure;
 use tandem_cli::paint::{Paint, Style};
 use tandem_config::Config;
+use tandem_history::recordings::RecordingFiles;
 use tandem_media::UseKernel;
 use tandem_speech::{Stt, Tts};
 use url::Url;
@@ -84,6 +85,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     findings.extend(limits(&config));
     findings.extend(disks(&config));
     findings.push(database(&config));
+    findings.extend(bucket(&config));
     findings.extend(engines(&config));
     findings.push(kernel_relay(&config, running.as_ref().and_then(|_| server_process(&config.data_dir))));
     let paint = Paint::stdout();
@@ -276,10 +278,12 @@ fn limits(config: &Config) -> Vec<Finding> {
 
 /// The folders that the server writes to.
 fn disks(config: &Config) -> Vec<Finding> {
-    let recordings = config.recordings.url.strip_prefix("file:").unwrap_or(&config.recordings.url);
+    // Recordings for a bucket wait on the disk.
+    let waiting = config.data_dir.join("recordings");
+    let recordings = config.recordings.url.strip_prefix("file:").map_or(&*waiting, Path::new);
     let database = config.database.url.expose().strip_prefix("sqlite:").and_then(|path| Path::new(path).parent());
     let folders = [("data_dir", Some(config.data_dir.as_path())), ("database.url", database)];
-    let folders = folders.into_iter().chain([("recordings.url", Some(Path::new(recordings)))]);
+    let folders = folders.into_iter().chain([("recordings.url", Some(recordings))]);
     folders.filter_map(|(setting, folder)| Some(disk(setting, folder?))).collect()
 }
 
@@ -306,6 +310,27 @@ fn disk(setting: &str, folder: &Path) -> Finding {
         }
         Err(error) => Finding::note("disk", format!("{shown}: {error}"), ""),
     }
+}
+
+/// The bucket of the recordings. The check writes a small object, as each start of the server does.
+fn bucket(config: &Config) -> Option<Finding> {
+    config.recordings.bucket()?;
+    let files = RecordingFiles::new(&config.recordings, &config.data_dir);
+    let tried = files.map(|files| tandem_cli::block_on(async move { files.try_bucket().await }));
+    Some(match tried {
+        Ok(Ok(Ok(()))) => Finding::good("bucket", format!("{} accepts recordings", config.recordings.url)),
+        Ok(Ok(Err(error))) if error.is_refused => Finding::bad(
+            "bucket",
+            error.to_string(),
+            "correct recordings.url and recordings.s3: the server does not start",
+        ),
+        Ok(Ok(Err(error))) => {
+            let advice = "recordings wait on the disk meanwhile; check recordings.s3.endpoint and the network";
+            Finding::note("bucket", error.to_string(), advice)
+        }
+        Ok(Err(error)) => Finding::bad("bucket", error.to_string(), ""),
+        Err(fault) => Finding::bad("bucket", fault, ""),
+    })
 }
 
 fn database(config: &Config) -> Finding {

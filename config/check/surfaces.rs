@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
+use tandem_settings::RecordingsConfig;
 use tandem_sip::{AdvertisedPort, Transport};
 use url::Url;
 
@@ -41,14 +42,27 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
         // Without a setting of its own, the folder is in `data_dir`.
         Some(("file", path)) if Path::new(path).starts_with(&config.data_dir) && report.is_faulty("data_dir") => {}
         Some(("file", path)) if !path.is_empty() => report.folder("recordings.url", Path::new(path)),
-        Some(("s3", _)) => report.fault("recordings.url", "s3:// is not available yet; use \"file:DIRECTORY\""),
-        _ => report.fault("recordings.url", "is not \"file:DIRECTORY\""),
+        Some(("s3", _)) => check_bucket(&config.recordings, report),
+        _ => report.fault("recordings.url", "is neither \"file:DIRECTORY\" nor \"s3://BUCKET/PREFIX\""),
     }
     if let Err(message) = config.recordings.key() {
         report.fault("recordings.encryption_key", message);
     }
     for (path, message) in tandem_stir::faults(&config.stir, &config.trunks) {
         report.fault(path, message);
+    }
+}
+
+fn check_bucket(recordings: &RecordingsConfig, report: &mut Report<'_>) {
+    if recordings.bucket().is_none_or(|(name, _)| name.is_empty()) {
+        report.fault("recordings.url", "names no bucket: \"s3://BUCKET/PREFIX\"");
+    }
+    let s3 = &recordings.s3;
+    if s3.endpoint.as_ref().is_some_and(|url| !url.starts_with("https://") && !url.starts_with("http://")) {
+        report.fault("recordings.s3.endpoint", "is no URL of a server: \"https://HOST\" or \"http://HOST:PORT\"");
+    }
+    if s3.access_key_id.is_some() != s3.secret_access_key.is_some() {
+        report.fault("recordings.s3", "needs both access_key_id and secret_access_key, or none of them");
     }
 }
 

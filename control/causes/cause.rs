@@ -242,7 +242,7 @@ causes! {
             "Keys are exchanged in SDP (`a=crypto`, SDES), and with browsers by DTLS. `webrtc` of a phone says whether the server offers DTLS to the phone ([browsers.md](browsers.md)). `tandem trace CALL` shows what each side offers.";
         NoAudio "no-audio"
             "No audio was received from the other side."
-            "The other side must send to the address in our SDP. If it cannot reach this address, set media.advertise. Otherwise look for a firewall on the way that drops UDP to media.ports."
+            "The other side must send to the address in our SDP. If it cannot reach this address, set media.advertise. Otherwise it sends nothing, or a firewall drops UDP to media.ports."
             "Both sides send RTP to the address in the other side's SDP. `tandem trace CALL` shows these addresses. An address such as 10.x or 192.168.x from a phone behind a NAT is normal: this server waits for its packets and sends to the address from which they come. If *our* SDP goes to another network with 127.0.0.1 or a private address, `media.advertise` is missing. If our address is right, no packet came through: a firewall in front of this server or in front of the other side drops them, or the other side sends none.";
         AudioStopped "audio-stopped"
             "The audio of the other side stopped during the call."
@@ -422,6 +422,10 @@ causes! {
             "The disk for recordings has no space, cannot be written to, or does not respond."
             "Free space on the disk of recordings.url (df -h), or repair its file system. The server looks again each second."
             "Calls continue, but their recordings fail. `GET /readyz` answers 503 while this lasts.";
+        BucketAway "recordings-bucket"
+            "The bucket of the recordings does not answer, or refuses a request."
+            "Check recordings.url, recordings.s3 and the network to the endpoint. Recordings wait on the disk, and are uploaded when the bucket answers."
+            "Calls and new recordings continue. A recording that is only in the bucket cannot be played meanwhile: the API answers 503. `tandem_recordings_waiting` is the number of recordings that wait on the disk of this server.";
         Shutdown "shutdown"
             "The server was stopped during the call, or refused a call because it is being stopped."
             "Nothing is wrong with the call. A longer drain_timeout lets calls end by themselves before the stop.";

@@ -77,6 +77,9 @@ pub(super) async fn write(store: &Store, files: &RecordingFiles, event: &Confere
             let path = files.path(recording.id);
             let row = records::conference_recording_row(recording, info, &path);
             store::recordings::upsert(store, row).await?;
+            if recording.ended_at.is_some() {
+                files.complete(recording.id);
+            }
         }
         // These events change only state that is read from memory.
         ConferenceEventKind::Muted(_)
@@ -298,7 +301,7 @@ mod tests {
 
     /// Stores the changes of these events of one conference.
     async fn stored(store: &Store, status: ConferenceStatus, events: Vec<ConferenceEventKind>) {
-        let files = RecordingFiles::new(&Default::default()).unwrap();
+        let files = RecordingFiles::new(&Default::default(), Path::new("data")).unwrap();
         for kind in events {
             let (at, conference) = (Timestamp::UNIX_EPOCH, Arc::new(room(status)));
             let event = ConferenceEvent { at, conference, leg: None, first: None, kind };

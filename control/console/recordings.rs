@@ -7,7 +7,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
-use tandem_history::recordings::ByteRange;
+use tandem_causes::Cause;
+use tandem_history::recordings::{ByteRange, passing_fault};
 use tandem_id::RecordingId;
 use tandem_runtime::app::App;
 
@@ -95,6 +96,13 @@ fn unreadable(error: &std::io::Error) -> Response {
     if error.kind() == std::io::ErrorKind::NotFound {
         return refused(StatusCode::NOT_FOUND, "this recording has no audio file");
     }
-    tracing::error!(%error, "a recording's file cannot be read");
+    if passing_fault(error) == Some(Cause::BucketAway) {
+        tracing::warn!(%error, "a recording's audio cannot be read now");
+        return refused(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the bucket of the recordings does not answer; try again later",
+        );
+    }
+    tracing::error!(%error, "a recording's audio cannot be read");
     refused(StatusCode::INTERNAL_SERVER_ERROR, "the file cannot be read; the server's log has the reason")
 }

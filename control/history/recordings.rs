@@ -1,8 +1,10 @@
 //! Access to recordings and their audio for REST handlers.
 
+mod bucket;
 mod files;
 mod mp3;
 mod range;
+mod uploads;
 
 use std::io;
 use std::sync::Arc;
@@ -17,8 +19,10 @@ use crate::query::{Page, RecordingFilter};
 use crate::records;
 use mp3::Mp3s;
 
+pub use bucket::BucketError;
 pub use files::{RecordingAudio, RecordingFiles};
 pub use range::ByteRange;
+pub use uploads::{Passed, UploadError};
 
 /// The size of the header of a WAV file, in octets.
 const WAV_HEAD: u64 = 44;
@@ -37,10 +41,13 @@ pub fn file_octets(recording: &Recording) -> Option<u64> {
     })
 }
 
-/// Returns the cause of an error of [`Recordings::mp3`] or [`Recordings::wav`], if the disk is at fault: the disk has no
-/// space for a new MP3 file, or the file system accepts no new file.
-pub fn disk_fault(error: &io::Error) -> Option<Cause> {
+/// Returns the cause of an error of [`Recordings::mp3`] or [`Recordings::wav`], if the recording exists and cannot be read
+/// now: the disk has no space for a new file, or accepts no new file, or the bucket does not answer.
+pub fn passing_fault(error: &io::Error) -> Option<Cause> {
     use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    if error.get_ref().is_some_and(|inner| inner.is::<BucketError>()) {
+        return Some(Cause::BucketAway);
+    }
     matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem).then_some(Cause::DiskFull)
 }
 
@@ -96,13 +103,8 @@ impl Recordings {
     /// Deletes a recording and its audio. Returns `false` if there is no such recording.
     pub async fn delete(&self, account: &AccountName, id: RecordingId) -> Result<bool, StoreFailed> {
         let found = store::recordings::delete(&self.store, account, id.0).await?;
-        if found {
-            let wav = self.files.path(id);
-            for removed in [tokio::fs::remove_file(&wav).await, Mp3s::remove(&wav).await] {
-                if let Err(error) = removed {
-                    tracing::warn!(%error, recording = %id, "recording's file not removed");
-                }
-            }
+        if found && let Err(error) = self.files.remove(id).await {
+            tracing::warn!(%error, recording = %id, "recording's file not removed");
         }
         Ok(found)
     }
@@ -110,24 +112,25 @@ impl Recordings {
     /// Opens the audio as WAV (8 kHz). The audio of an unfinished recording is not complete. `mono` mixes the channels
     /// into one channel. Returns the error `NotFound` if the file does not exist.
     pub async fn wav(&self, id: RecordingId, mono: bool) -> io::Result<RecordingAudio> {
-        let files = &self.files;
-        files.open(files.path(id), mono).await
+        self.files.audio(id, mono).await
     }
 
     /// Reads the loudness of a recording in `points` parts of equal length. The result for a long recording is read from
     /// samples of each part. Returns the error `NotFound` if the file does not exist.
     pub async fn peaks(&self, id: RecordingId, points: usize) -> io::Result<Peaks> {
-        self.files.peaks(self.files.path(id), points).await
+        self.files.peaks(self.files.find(id).await?, points).await
     }
 
     /// Opens the audio as MP3. The first request encodes the file, which takes some time and space on the disk
-    /// ([`disk_fault`]). Returns the error `NotFound` if the recording is not complete.
+    /// ([`passing_fault`]). Returns the error `NotFound` if the recording is not complete.
     pub async fn mp3(&self, recording: &Recording) -> io::Result<RecordingAudio> {
         if !recording.has_audio() {
             return Err(io::ErrorKind::NotFound.into());
         }
         let files = &self.files;
-        let mp3 = self.mp3s.of(recording.id, &files.path(recording.id), files.key.as_ref()).await?;
+        let wav = files.find(recording.id).await?;
+        let mp3 = files.mp3_of(&wav, recording.id);
+        let mp3 = self.mp3s.of(recording.id, &wav, mp3, files.key.as_ref()).await?;
         files.open(mp3, false).await
     }
 

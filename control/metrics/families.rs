@@ -54,6 +54,7 @@ families! {
     SRTP_REFUSED: Counter "tandem_srtp_refused_total" [] "Packets that failed SRTP authentication or came twice";
     WEBRTC_REFUSED: Counter "tandem_webrtc_refused_total" [] "STUN and DTLS datagrams that were not authentic or not announced, of ended legs";
     LEGS_WITHOUT_AUDIO: Gauge "tandem_legs_without_audio" [] "Answered legs from which no packet has come for 2 s";
+    RECORDINGS_WAITING: Gauge "tandem_recordings_waiting" [] "Complete recordings on the disk that are not in the bucket yet (recordings.url = \"s3://...\")";
     RECORDINGS_DROPPED_SECONDS: Counter "tandem_recordings_dropped_seconds_total" [] "Audio lost because the disk was too slow; it is silence in the finished recordings";
     LEGS_ENDED: Counter "tandem_legs_ended_total" [cause] "Ended legs";
     PROBLEMS: Counter "tandem_problems_total" [cause] "Problems by cause, see docs/troubleshooting.md";

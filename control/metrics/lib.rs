@@ -76,6 +76,8 @@ pub struct Counters {
     bodies_refused: AtomicU64,
     packets_lost: AtomicU64,
     unrecorded_ms: AtomicU64,
+    /// The complete recordings that are not in the bucket yet.
+    recordings_waiting: AtomicU64,
     rtcp_foreign: AtomicU64,
     srtp_refused: AtomicU64,
     webrtc_refused: AtomicU64,
@@ -213,6 +215,11 @@ impl Counters {
         self.unrecorded_ms.fetch_add(u64::try_from(dropped.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
+    /// Notes the number of complete recordings that are not in the bucket yet.
+    pub fn set_recordings_waiting(&self, waiting: usize) {
+        self.recordings_waiting.store(waiting as u64, Ordering::Relaxed);
+    }
+
     /// Writes the metrics of these counters and of the process.
     pub fn render(&self, page: &mut Page) {
         for (family, counter) in [
@@ -228,6 +235,7 @@ impl Counters {
             (&families::API_BODIES_REFUSED, &self.bodies_refused),
             (&families::RTP_PACKETS_LOST, &self.packets_lost),
             (&families::RECORDINGS_DROPPED_MILLISECONDS, &self.unrecorded_ms),
+            (&families::RECORDINGS_WAITING, &self.recordings_waiting),
             (&families::RTCP_FOREIGN, &self.rtcp_foreign),
             (&families::SUPPRESSION_SHED, &self.suppression_shed),
             (&families::SRTP_REFUSED, &self.srtp_refused),

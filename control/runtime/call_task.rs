@@ -697,7 +697,10 @@ impl CallTask {
                 let mut text = format!("no audio from the far end: no packet has arrived {since}");
                 let ours = self.state.legs.get(&leg).and_then(|live| live.io.media_address());
                 if let (Some(theirs), Some(ours)) = (signalled, ours) {
-                    text.push_str(&format!(". Its SDP says {theirs}, our SDP says {ours}"));
+                    let source = self.state.call.leg(leg).and_then(|info| info.sip.source_ip);
+                    let other = source.filter(|source| *source != theirs.ip());
+                    let other = other.map(|source| format!(", but its SIP comes from {source}")).unwrap_or_default();
+                    text.push_str(&format!(". Its SDP says {theirs}{other}; our SDP says {ours}"));
                 }
                 self.report_of(leg, "media", Problem::warning(cause, text));
             }

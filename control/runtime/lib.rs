@@ -29,6 +29,7 @@ mod registry;
 pub mod reporting;
 pub mod services;
 pub mod transcripts;
+pub mod uploads;
 pub mod usage;
 
 pub use calls::Calls;

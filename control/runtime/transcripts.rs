@@ -105,7 +105,7 @@ async fn words(services: &Services, recording: &Recording) -> Result<RecognisedT
         return Err(RecogniseError::Off.into());
     }
     let files = &services.recordings;
-    let audio = files.open(files.path(recording.id), true).await?;
+    let audio = files.audio(recording.id, true).await?;
     let length = audio.len();
     if length > LARGEST {
         let minutes = recording.duration.unwrap_or(Duration::ZERO).as_secs() / 60;

@@ -1,4 +1,4 @@
-//! `[recordings]`: the folder, the format and the encryption of recordings.
+//! `[recordings]`: the folder or the bucket, the format and the encryption of recordings.
 
 use std::sync::Arc;
 
@@ -13,8 +13,12 @@ use super::Secret;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RecordingsConfig {
-    /// The folder of recordings, in the form `file:DIRECTORY`.
+    /// The folder of recordings, in the form `file:DIRECTORY`, or their bucket, in the form `s3://BUCKET/PREFIX`.
     pub url: Arc<str>,
+    /// The access to the bucket.
+    pub s3: S3Config,
+    /// Hours for which a recording that is in the bucket also stays on the disk, after the last request for it.
+    pub keep_local_hours: u32,
     /// The sample format of new recordings.
     pub format: WavCoding,
     /// The key that encrypts new recordings and decrypts encrypted recordings. The value is base64 of 32 octets, or
@@ -25,10 +29,25 @@ pub struct RecordingsConfig {
     pub require_credentials: bool,
 }
 
+/// The settings of `[recordings.s3]`. Without a key, the server uses the variables `AWS_ACCESS_KEY_ID`,
+/// `AWS_SECRET_ACCESS_KEY` and so on, or the role of the machine.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct S3Config {
+    /// The URL of the server. `None`: that of AWS for the region.
+    pub endpoint: Option<Arc<str>>,
+    /// The region of the bucket.
+    pub region: Option<Arc<str>>,
+    pub access_key_id: Option<Arc<str>>,
+    pub secret_access_key: Option<Secret>,
+}
+
 impl Default for RecordingsConfig {
     fn default() -> Self {
         Self {
             url: "file:data/recordings".into(),
+            s3: S3Config::default(),
+            keep_local_hours: 24,
             format: WavCoding::Pcm,
             encryption_key: None,
             require_credentials: false,
@@ -37,6 +56,13 @@ impl Default for RecordingsConfig {
 }
 
 impl RecordingsConfig {
+    /// Returns the name of the bucket and the prefix of the names in it. `None` if recordings stay in a folder.
+    pub fn bucket(&self) -> Option<(&str, &str)> {
+        let place = self.url.strip_prefix("s3://")?;
+        let (name, prefix) = place.split_once('/').unwrap_or((place, ""));
+        Some((name, prefix.trim_matches('/')))
+    }
+
     /// Reads and decodes the key.
     ///
     /// # Errors

@@ -104,6 +104,17 @@ pub async fn find(store: &Store, id: u128) -> Result<Option<RecordingRow>, Store
     row.as_ref().map(read).transpose()
 }
 
+/// Sets the place of a recording's audio. Returns `false` if there is no such record.
+pub async fn set_path(store: &Store, id: u128, path: &str) -> Result<bool, StoreError> {
+    store.flush().await?;
+    let done = sqlx::query("UPDATE recordings SET path = $2 WHERE id = $1")
+        .bind(hex(id))
+        .bind(path.to_owned())
+        .execute(&store.pool)
+        .await?;
+    Ok(done.rows_affected() > 0)
+}
+
 /// Deletes the record and keeps the file. Returns `false` if `account` has no record with this id.
 pub async fn delete(store: &Store, account: &AccountName, id: u128) -> Result<bool, StoreError> {
     store.flush().await?;

@@ -200,10 +200,13 @@ impl ApiError {
         Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, 20004, "Method not allowed") }
     }
 
-    /// HTTP status 503: the disk for recordings has no space for the file that the request needs.
-    pub(super) fn no_space(cause: Cause) -> Self {
-        let message =
-            "Service unavailable: the disk for recordings has no space for the MP3 file, but the WAV file exists";
+    /// HTTP status 503: the audio exists and cannot be served now, because the bucket of the recordings does not answer, or
+    /// because the disk has no space for the file that the request needs.
+    pub(super) fn no_audio_now(cause: Cause) -> Self {
+        let message = match cause {
+            Cause::BucketAway => "Service unavailable: the bucket of the recordings does not answer",
+            _ => "Service unavailable: the disk for recordings has no space for the MP3 file, but the WAV file exists",
+        };
         Self { cause: Some(cause), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, 20503, message) }
     }
 

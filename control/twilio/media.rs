@@ -6,11 +6,11 @@ use std::io;
 use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use tandem_history::recordings::{ByteRange, RecordingAudio};
+use tandem_history::recordings::{ByteRange, RecordingAudio, passing_fault};
 
 use super::error::ApiError;
 
-/// Answers with a recording's audio. HTTP status 404 if the recording has no audio.
+/// Answers with a recording's audio. HTTP status 404 if the recording has no audio, 503 if it cannot be read now.
 pub(super) fn serve(
     opened: io::Result<RecordingAudio>,
     content_type: &'static str,
@@ -23,8 +23,7 @@ pub(super) fn serve(
             return ApiError::not_found("audio of this recording").into_response();
         }
         Err(error) => {
-            tracing::error!(%error, "a recording's file cannot be read");
-            return ApiError::internal().into_response();
+            return unreadable(&error).into_response();
         }
     };
     let length = audio.len();
@@ -33,6 +32,16 @@ pub(super) fn serve(
     let is_empty = head || count == 0;
     let body = if is_empty { Body::empty() } else { Body::from_stream(audio.read(start, count)) };
     part.response(length, content_type).map(|()| body)
+}
+
+/// The answer to a request for audio that cannot be read.
+pub(super) fn unreadable(error: &io::Error) -> ApiError {
+    if let Some(cause) = passing_fault(error) {
+        tracing::warn!(%error, "a recording's audio cannot be read now");
+        return ApiError::no_audio_now(cause);
+    }
+    tracing::error!(%error, "a recording's audio cannot be read");
+    ApiError::internal()
 }
 
 #[cfg(test)]
@@ -44,7 +53,7 @@ mod tests {
     use tandem_media::{EncryptedWriter, RecordingKey, WavCoding};
 
     fn files(key: Option<RecordingKey>) -> RecordingFiles {
-        RecordingFiles { folder: std::env::temp_dir(), coding: WavCoding::Pcm, key, open: true }
+        RecordingFiles::in_folder(std::env::temp_dir(), WavCoding::Pcm, key)
     }
 
     async fn served(name: &str, contents: &[u8], mono: bool, range: Option<&'static str>) -> (Response, Vec<u8>) {

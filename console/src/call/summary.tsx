@@ -5,7 +5,7 @@ import { link } from "../route";
 import type { Leg, Problem, Report } from "../types";
 import { Menu } from "../ui/menu";
 import { Pairs } from "../ui/pairs";
-import { Badge, Mos, Status } from "../ui/state";
+import { Badge, Mos, Status, hasFailed } from "../ui/state";
 
 /** Seconds from the request for a call to the first ringing or the answer of the called party. */
 function postDialDelay(report: Report, leg: Leg): number | null {
@@ -81,7 +81,7 @@ export function Summary({ report, tick }: { report: Report; tick: number }) {
             <Pairs
                 class="summary"
                 of={[
-                    ["Status", <Status of={main.status} />],
+                    ["Status", <Status of={main.status} isBad={hasFailed(main)} />],
                     ["Direction", main.direction],
                     ["Began", moment(main.created_at)],
                     [
@@ -117,7 +117,7 @@ export function Legs({ of, report }: { of: Leg[]; report: Report }) {
                         <Pairs
                             of={[
                                 ["Id", <code>{leg.id}</code>],
-                                ["Status", <Status of={leg.status} />],
+                                ["Status", <Status of={leg.status} isBad={hasFailed(leg)} />],
                                 ["Direction", leg.direction],
                                 ["Duration", leg.answered_at ? duration(leg.seconds) : "never answered"],
                                 ["Ended by", leg.end?.by],

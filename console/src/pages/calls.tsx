@@ -6,7 +6,7 @@ import { usePages } from "../load";
 import { go, link, route } from "../route";
 import type { CallRow } from "../types";
 import { NONE, Table, type Column } from "../ui/table";
-import { Empty, Failed, Loading, Problems, Status } from "../ui/state";
+import { Empty, Failed, Loading, Problems, Status, hasFailed } from "../ui/state";
 import { Views } from "./views";
 
 interface Page {
@@ -29,7 +29,7 @@ const columns: Column<CallRow>[] = [
     { name: "From", cell: (call) => call.from },
     { name: "To", cell: (call) => call.to },
     { name: "Direction", cell: (call) => call.direction },
-    { name: "Status", cell: (call) => <Status of={call.status} isBad={call.problems.some((one) => one.level === "error")} /> },
+    { name: "Status", cell: (call) => <Status of={call.status} isBad={hasFailed(call)} /> },
     { name: "Duration", cell: (call) => (call.answered_at ? duration(call.seconds) : NONE), isNumber: true },
     { name: "Trunk", cell: (call) => call.trunk ?? NONE },
     {

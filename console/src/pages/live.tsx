@@ -61,6 +61,7 @@ function Health() {
                 {causes.slice(0, 4).map((cause) => (
                     <Badge key={cause} tone="bad">{cause}</Badge>
                 ))}
+                {causes.length > 4 && ` and ${causes.length - 4} more`}
             </li>
         </ul>
     );
@@ -87,8 +88,7 @@ export function LivePage() {
             {isReady.value && calls.length === 0 && (
                 <Empty>
                     <p>
-                        No live calls. Call one of your <a href={link(["numbers"])}>numbers</a>, or run{" "}
-                        <code>tandem call 700</code>.
+                        No live calls. Call one of your <a href={link(["numbers"])}>numbers</a> with a phone or the <a href={link(["softphone"])}>softphone</a>.
                     </p>
                 </Empty>
             )}

@@ -22,6 +22,9 @@ export function Badge({ tone, children }: { tone: Tone; children: ComponentChild
     return <span class={`badge ${tone}`}>{children}</span>;
 }
 
+/** Whether an error was reported for a call. */
+export const hasFailed = (call: CallRow) => call.problems.some((one) => one.level === "error");
+
 /** The status of a call. `isBad`: an error was reported. */
 export function Status({ of, isBad }: { of: string; isBad?: boolean }) {
     return <Badge tone={isBad ? "bad" : (STATUS[of] ?? "idle")}>{of}</Badge>;

@@ -1,13 +1,28 @@
 //! The location, the format and the optional encryption of recording files, and the functions that read the files.
+//!
+//! Without a bucket, all files are in one folder. With a bucket, a file moves on:
+//!
+//! ```text
+//!  {id}.wav ──end of the recording──► waiting/{id}.wav ──uploaded──► copies/{id}.wav ──not used for hours──► removed
+//!                                                                         ▲
+//!                                             a request ──► fetched from the bucket
+//! ```
+//!
+//! So the folders say what is still to do, and a restart needs no other record of it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
+use tandem_host::clock;
 use tandem_id::RecordingId;
 use tandem_media::{Peaks, RecordedFile, RecordingKey, WavCoding};
 use tandem_settings::RecordingsConfig;
+use tokio::sync::Notify;
+
+use super::bucket::Bucket;
 
 /// Maximum number of octets in one read from a file.
 const BLOCK: u64 = 64 * 1024;
@@ -23,18 +38,102 @@ pub struct RecordingFiles {
     /// Whether clients without credentials may receive the audio of a recording. Such a client must know the id of the
     /// recording.
     pub open: bool,
+    /// The bucket, if recordings are kept in a bucket.
+    pub(super) bucket: Option<Arc<Bucket>>,
+    /// Wakes the uploads.
+    pub(super) waiting: Arc<Notify>,
+}
+
+/// Where a file is, if there is a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The folder of the recordings that run. Without a bucket, it has all recordings.
+    Running,
+    /// Complete recordings that are not in the bucket.
+    Waiting,
+    /// Copies of recordings that are in the bucket, and their MP3 files.
+    Copy,
 }
 
 impl RecordingFiles {
-    /// Creates the value from the configuration. The error describes the fault of the key.
-    pub fn new(config: &RecordingsConfig) -> Result<Self, String> {
-        let folder = config.url.strip_prefix("file:").unwrap_or(&config.url).into();
-        Ok(Self { folder, coding: config.format, key: config.key()?, open: !config.require_credentials })
+    /// Creates the value from the configuration. With a bucket, the files are in `data_dir` before they are uploaded. The
+    /// error names the setting at fault and its fault.
+    pub fn new(config: &RecordingsConfig, data_dir: &Path) -> Result<Self, String> {
+        let bucket = Bucket::new(config).map_err(|error| format!("recordings.url: {error}"))?;
+        let folder = match config.url.strip_prefix("file:") {
+            Some(folder) => folder.into(),
+            None => data_dir.join("recordings"),
+        };
+        Ok(Self {
+            folder,
+            coding: config.format,
+            key: config.key().map_err(|error| format!("recordings.encryption_key: {error}"))?,
+            open: !config.require_credentials,
+            bucket: bucket.map(Arc::new),
+            waiting: Arc::default(),
+        })
     }
 
-    /// Returns the path of a recording's WAV file. The file may be encrypted.
+    /// Creates the value for recordings that stay in a folder.
+    pub fn in_folder(folder: PathBuf, coding: WavCoding, key: Option<RecordingKey>) -> Self {
+        Self { folder, coding, key, open: true, bucket: None, waiting: Arc::default() }
+    }
+
+    /// Returns the path of the WAV file of a recording that runs. The file may be encrypted.
     pub fn path(&self, id: RecordingId) -> PathBuf {
-        self.folder.join(format!("{id}.wav"))
+        self.path_in(Place::Running, id)
+    }
+
+    pub(super) fn path_in(&self, place: Place, id: RecordingId) -> PathBuf {
+        self.folder_of(place).join(format!("{id}.wav"))
+    }
+
+    pub(super) fn folder_of(&self, place: Place) -> PathBuf {
+        match place {
+            Place::Running => self.folder.clone(),
+            Place::Waiting => self.folder.join("waiting"),
+            Place::Copy => self.folder.join("copies"),
+        }
+    }
+
+    /// Returns the path of a recording's WAV file. A recording that is only in the bucket is fetched. The error is
+    /// `NotFound` if there is no such file; a [`super::BucketError`] is inside of an error of another kind.
+    pub(super) async fn find(&self, id: RecordingId) -> io::Result<PathBuf> {
+        let Some(bucket) = &self.bucket else { return Ok(self.path(id)) };
+        // A file moves in this order, so a file that moves during the search is found.
+        for place in [Place::Running, Place::Waiting, Place::Copy] {
+            let path = self.path_in(place, id);
+            if tokio::fs::try_exists(&path).await? {
+                if place == Place::Copy {
+                    touch(&path).await;
+                }
+                return Ok(path);
+            }
+        }
+        let path = self.path_in(Place::Copy, id);
+        let part = path.with_extension(format!("{:016x}.part", rand::random::<u64>()));
+        let fetched = match bucket.fetch(id, &part).await {
+            Ok(()) => tokio::fs::rename(&part, &path).await,
+            Err(error) => Err(error),
+        };
+        if fetched.is_err() {
+            // The file may not exist, so an error is ignored.
+            let _ = tokio::fs::remove_file(&part).await;
+        }
+        fetched.map(|()| path)
+    }
+
+    /// Returns the path of the MP3 file that belongs to a WAV file. A file that waits for the bucket has its MP3 file
+    /// among the copies.
+    pub(super) fn mp3_of(&self, wav: &Path, id: RecordingId) -> PathBuf {
+        let place = if self.bucket.is_some() { self.path_in(Place::Copy, id) } else { wav.to_owned() };
+        place.with_extension("mp3")
+    }
+
+    /// Opens the audio of a recording, wherever it is. `mono` mixes the channels into one channel. [`Self::find`] describes
+    /// the errors.
+    pub async fn audio(&self, id: RecordingId, mono: bool) -> io::Result<RecordingAudio> {
+        self.open(self.find(id).await?, mono).await
     }
 
     /// Opens a file of a recording. `mono` mixes the channels into one channel.
@@ -88,6 +187,15 @@ impl RecordingAudio {
             }
             Ok(Some((Bytes::from(block), (file, at + read, left.saturating_sub(read)))))
         })
+    }
+}
+
+/// Notes that a copy was used now. It is removed when it has not been used for some time.
+async fn touch(path: &Path) {
+    let path = path.to_owned();
+    let touched = blocking(move || std::fs::File::open(path)?.set_modified(clock::time().into())).await;
+    if let Err(error) = touched {
+        tracing::debug!(%error, "the time of a recording's copy was not set");
     }
 }
 

@@ -30,9 +30,14 @@ pub(super) struct Mp3s {
 }
 
 impl Mp3s {
-    /// Returns the path of the MP3 file next to the recording's file `wav`. Encodes the MP3 file if it does not exist.
-    pub(super) async fn of(&self, id: RecordingId, wav: &Path, key: Option<&RecordingKey>) -> io::Result<PathBuf> {
-        let mp3 = wav.with_extension("mp3");
+    /// Returns the path `mp3` of the MP3 file. Encodes the recording's file `wav` if the MP3 file does not exist.
+    pub(super) async fn of(
+        &self,
+        id: RecordingId,
+        wav: &Path,
+        mp3: PathBuf,
+        key: Option<&RecordingKey>,
+    ) -> io::Result<PathBuf> {
         if tokio::fs::try_exists(&mp3).await? {
             return Ok(mp3);
         }
@@ -77,7 +82,8 @@ fn make(wav: &Path, mp3: &Path, key: Option<&RecordingKey>) -> io::Result<()> {
         let _ = fs::remove_file(&part);
         return made;
     }
-    if !wav.try_exists()? {
+    // The recording may have been uploaded during the encoding. Its file is then beside the MP3 file.
+    if !wav.try_exists()? && !mp3.with_extension("wav").try_exists()? {
         // The recording was deleted during the encoding. A deletion removes the WAV file first. So either the deletion
         // or this check finds the MP3 file.
         fs::remove_file(mp3)?;
@@ -139,7 +145,7 @@ mod tests {
         let mp3s = Arc::new(Mp3s::default());
         let ask = || {
             let (mp3s, wav) = (Arc::clone(&mp3s), wav.clone());
-            tokio::spawn(async move { mp3s.of(ID, &wav, None).await.unwrap() })
+            tokio::spawn(async move { mp3s.of(ID, &wav, wav.with_extension("mp3"), None).await.unwrap() })
         };
         let mp3 = wav.with_extension("mp3");
         for request in (0..16).map(|_| ask()).collect::<Vec<_>>() {
@@ -150,7 +156,10 @@ mod tests {
         assert!(tandem_media::decode(&fs::read(&mp3).unwrap(), None).unwrap().samples().len() > 19 * 8_000);
         // A restarted server finds the existing file.
         let restarted = Mp3s::default();
-        assert_eq!((restarted.of(ID, &wav, None).await.unwrap(), restarted.made()), (mp3, 0));
+        assert_eq!(
+            (restarted.of(ID, &wav, wav.with_extension("mp3"), None).await.unwrap(), restarted.made()),
+            (mp3, 0)
+        );
     }
 
     #[tokio::test]
@@ -159,7 +168,7 @@ mod tests {
         let wav = folder.path().join("1.wav");
         fs::write(&wav, recording(1)).unwrap();
         fs::write(wav.with_extension("mp3.part"), [0; 100_000]).unwrap();
-        let mp3 = Mp3s::default().of(ID, &wav, None).await.unwrap();
+        let mp3 = Mp3s::default().of(ID, &wav, wav.with_extension("mp3"), None).await.unwrap();
         assert_eq!(names(&folder), ["1.mp3", "1.wav"]);
         assert!(fs::metadata(mp3).unwrap().len() < 10_000);
         fs::write(wav.with_extension("mp3.part"), [0; 100_000]).unwrap();
@@ -173,9 +182,15 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let wav = folder.path().join("1.wav");
         let mp3s = Mp3s::default();
-        assert_eq!(mp3s.of(ID, &wav, None).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(
+            mp3s.of(ID, &wav, wav.with_extension("mp3"), None).await.unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
         fs::write(&wav, [0; 1_000]).unwrap();
-        assert_eq!(mp3s.of(ID, &wav, None).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(
+            mp3s.of(ID, &wav, wav.with_extension("mp3"), None).await.unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
         assert_eq!((names(&folder), mp3s.made()), (vec!["1.wav".to_owned()], 0));
     }
 
@@ -185,10 +200,10 @@ mod tests {
         let wav = folder.path().join("1.wav");
         fs::write(&wav, recording(1)).unwrap();
         std::os::unix::fs::symlink("/dev/full", wav.with_extension(UNFINISHED)).unwrap();
-        let error = Mp3s::default().of(ID, &wav, None).await.unwrap_err();
-        assert_eq!(super::super::disk_fault(&error), Some(tandem_causes::cause::Cause::DiskFull), "{error}");
+        let error = Mp3s::default().of(ID, &wav, wav.with_extension("mp3"), None).await.unwrap_err();
+        assert_eq!(super::super::passing_fault(&error), Some(tandem_causes::cause::Cause::DiskFull), "{error}");
         assert_eq!(names(&folder), ["1.wav"]);
-        assert_eq!(super::super::disk_fault(&io::ErrorKind::NotFound.into()), None);
+        assert_eq!(super::super::passing_fault(&io::ErrorKind::NotFound.into()), None);
     }
 
     /// The recording is so long that the encoding still runs when the incomplete MP3 file appears.
@@ -199,7 +214,7 @@ mod tests {
         fs::write(&wav, recording(300)).unwrap();
         let encoding = tokio::spawn({
             let wav = wav.clone();
-            async move { Mp3s::default().of(ID, &wav, None).await }
+            async move { Mp3s::default().of(ID, &wav, wav.with_extension("mp3"), None).await }
         });
         while !wav.with_extension(UNFINISHED).exists() {
             tokio::task::yield_now().await;
@@ -215,7 +230,7 @@ mod tests {
         let wav = folder.path().join("1.wav");
         fs::write(&wav, recording(1)).unwrap();
         let key = RecordingKey::new([1; 32]);
-        let mp3 = Mp3s::default().of(ID, &wav, Some(&key)).await.unwrap();
+        let mp3 = Mp3s::default().of(ID, &wav, wav.with_extension("mp3"), Some(&key)).await.unwrap();
         assert!(fs::read(&mp3).unwrap().starts_with(b"TANDEMS1"));
         assert!(RecordedFile::open(&mp3, None).is_err());
         let mut octets = Vec::new();
@@ -230,8 +245,8 @@ mod tests {
         fs::write(&wav, recording(60)).unwrap();
         let mp3s = Mp3s::default();
         let at_once = std::time::Duration::from_millis(1);
-        drop(tokio::time::timeout(at_once, mp3s.of(ID, &wav, None)).await);
-        mp3s.of(ID, &wav, None).await.unwrap();
+        drop(tokio::time::timeout(at_once, mp3s.of(ID, &wav, wav.with_extension("mp3"), None)).await);
+        mp3s.of(ID, &wav, wav.with_extension("mp3"), None).await.unwrap();
         assert_eq!(mp3s.made(), 1);
     }
 }

@@ -113,6 +113,8 @@ impl CallTask {
                 // The recording's file exists already, so its row must be stored without delay.
                 if recording.status == RecordingStatus::InProgress {
                     store.writer().write_soon();
+                } else if recording.ended_at.is_some() {
+                    self.services.recordings.complete(recording.id);
                 }
                 stored
             }

@@ -297,9 +297,13 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, 10037, "Service unavailable", detail)
     }
 
-    /// The disk for recordings has no space for the file that the request needs.
-    pub(super) fn no_space(cause: Cause) -> Self {
-        let detail = "The disk for recordings has no space for the MP3 file, but the WAV file exists.";
+    /// The audio exists and cannot be served now: the bucket of the recordings does not answer, or the disk has no space
+    /// for the file that the request needs.
+    pub(super) fn no_audio_now(cause: Cause) -> Self {
+        let detail = match cause {
+            Cause::BucketAway => "The bucket of the recordings does not answer.",
+            _ => "The disk for recordings has no space for the MP3 file, but the WAV file exists.",
+        };
         Self { cause: Some(cause), ..Self::unavailable(detail) }
     }
 

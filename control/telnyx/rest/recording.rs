@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tandem_call::leg::LegInfo;
 use tandem_call::recording::Recording;
 use tandem_history::query::{Page, RecordingFilter};
-use tandem_history::recordings::disk_fault;
+use tandem_history::recordings::passing_fault;
 use tandem_id::{AccountName, CallId, LegId, RecordingId};
 use tandem_runtime::app::App;
 
@@ -118,8 +118,12 @@ pub(super) async fn download(
     };
     let known = known.filter(|known| known.has_audio()).ok_or_else(ApiError::no_recording)?;
     let lost = |error: std::io::Error| {
-        tracing::error!(%recording, %error, "a recording's audio cannot be read");
-        disk_fault(&error).map_or_else(ApiError::no_recording, ApiError::no_space)
+        let Some(cause) = passing_fault(&error) else {
+            tracing::error!(%recording, %error, "a recording's audio cannot be read");
+            return ApiError::no_recording();
+        };
+        tracing::warn!(%recording, %error, "a recording's audio cannot be read now");
+        ApiError::no_audio_now(cause)
     };
     let (audio, kind) = match file.as_str() {
         "download.mp3" => (app.recordings.mp3(&known).await.map_err(lost)?, "audio/mpeg"),

@@ -9,7 +9,6 @@ use tandem_call::command::Command;
 use tandem_call::leg::Status;
 use tandem_call::recording::{Recording, RecordingChannels, RecordingSpec, RecordingStatus};
 use tandem_history::query::{Page, RecordingFilter};
-use tandem_history::recordings::disk_fault;
 use tandem_id::{CallId, LegId, RecordingId};
 use tandem_runtime::reporting::ProblemOwner;
 
@@ -228,10 +227,7 @@ pub(super) async fn serve(x: &Request<'_>, account_sid: &str, id: RecordingId, f
         return Err(ApiError::bad(16113, "The recording has only one channel"));
     }
     if form == Audio::Mp3 {
-        let audio = x.app.recordings.mp3(&recording).await.map_err(|error| {
-            tracing::error!(%error, recording = %id, "a recording cannot be converted to MP3");
-            disk_fault(&error).map_or_else(ApiError::internal, ApiError::no_space)
-        })?;
+        let audio = x.app.recordings.mp3(&recording).await.map_err(|error| media::unreadable(&error))?;
         return Ok(media::serve(Ok(audio), "audio/mpeg", head, x.headers));
     }
     let audio = x.app.recordings.wav(id, channels == Some(1)).await;

@@ -20,6 +20,10 @@ SIGNING_SEED = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
 # Ports are the system's choice; the log says which. The RTP ports are neither those of a server with
 # default settings nor those of the phones (phone.free_port).
+RECORDINGS = """
+[recordings]
+url = "file:{data}/recordings"
+"""
 BASE = """
 data_dir = "{data}"
 drain_timeout = 5
@@ -33,8 +37,10 @@ ports = "14000-19999"
 listen = "{host}:0"
 [database]
 url = "sqlite:{data}/tandem.db"
+
 [recordings]
 url = "file:{data}/recordings"
+
 [webhooks]
 allow_networks = ["127.0.0.0/8"]
 [[accounts]]
@@ -60,7 +66,9 @@ class Tandem:
         self.account_sid, self.auth_token, self.api_key = ACCOUNT_SID, AUTH_TOKEN, API_KEY
         self._told_to_end = False
         config = self.data / "tandem.toml"
-        base = BASE.format(
+        # A test may keep recordings in another place.
+        base = BASE.replace(RECORDINGS, "") if "\n[recordings]" in resources else BASE
+        base = base.format(
             data=self.data, host=HOST, media=media, sid=ACCOUNT_SID, token=AUTH_TOKEN, key=API_KEY, seed=SIGNING_SEED
         )
         config.write_text(base + resources)
