@@ -293,7 +293,7 @@ async fn open_store(config: &Config, accounts: &Accounts, recordings: &Recording
     match recordings.prepare().await {
         Ok(None) => {}
         Ok(Some(away)) => {
-            tracing::warn!("recordings.url: {away}; recordings wait on the disk until the bucket answers")
+            tracing::warn!("recordings.url: {away}; recordings wait on the disk until the bucket answers");
         }
         Err(fault) => return Err(anyhow!("recordings.url: {fault}")),
     }
