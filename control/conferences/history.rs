@@ -301,7 +301,7 @@ mod tests {
 
     /// Stores the changes of these events of one conference.
     async fn stored(store: &Store, status: ConferenceStatus, events: Vec<ConferenceEventKind>) {
-        let files = RecordingFiles::new(&Default::default(), Path::new("data")).unwrap();
+        let files = RecordingFiles::new(&Default::default(), "data".as_ref()).unwrap();
         for kind in events {
             let (at, conference) = (Timestamp::UNIX_EPOCH, Arc::new(room(status)));
             let event = ConferenceEvent { at, conference, leg: None, first: None, kind };

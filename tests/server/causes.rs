@@ -189,10 +189,9 @@ fn provocation(cause: Cause, stage: &Stage) -> Provocation {
         Cause::DatabaseLockLost => {
             Test("control/store/health.rs", "each_new_reason_is_reported_once_with_the_cause_of_its_check")
         }
-        Cause::BucketAway => Test(
-            "tests/sdk/test_recordings_bucket.py",
-            "test_recordings_wait_for_a_bucket_that_is_away_and_outlive_a_crash",
-        ),
+        Cause::BucketAway => {
+            Test("tests/server/recordings.rs", "a_recording_waits_on_the_disk_and_is_served_while_its_bucket_is_away")
+        }
         Cause::DiskFull => Act("the folder of recordings is away"),
         Cause::MediaFull => {
             Test("tests/server/overload.rs", "an_overloaded_media_thread_refuses_new_calls_until_its_load_falls")

@@ -1,8 +1,10 @@
 //! The audio of recordings over HTTP.
 
+use tandem_test_support::wait_until;
 use tokio::task::JoinSet;
 
 use crate::audio::noise;
+use crate::log::PATIENCE;
 use crate::phone::Phone;
 use crate::test_server::{ACCOUNT_SID, TestServer, inline};
 
@@ -48,5 +50,38 @@ async fn an_mp3_is_encoded_once_and_deleted_with_its_recording() {
     assert_eq!(server.api.delete(&path).await.status, 204);
     assert_eq!(files(), 0);
     assert_eq!(server.api.get(&mp3).await.status, 404);
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recording_waits_on_the_disk_and_is_served_while_its_bucket_is_away() {
+    let record = "<Response><Record playBeep=\"false\" timeout=\"0\" trim=\"do-not-trim\"/></Response>";
+    // Nothing listens at the port for the protocol Discard.
+    let bucket =
+        "[recordings.s3]\nendpoint = \"http://127.0.0.1:9\"\naccess_key_id = \"i\"\nsecret_access_key = \"k\"\n";
+    let server = TestServer::start_as(&[], &(inline("100", record) + bucket), |config| {
+        config.recordings.url = "s3://calls/eu".into();
+    })
+    .await;
+    let mut phone = Phone::new().await;
+    phone.call(server.udp, "100").await;
+    phone.audio.say(&noise(200, 3));
+    phone.audio.heard().reach(50, "1 s of RTP").await;
+    phone.hangup().await;
+    server.quiet().await;
+    let files = server.calls().services().recordings.clone();
+    wait_until(PATIENCE, "the recording waits", async || files.waiting().await.unwrap() == 1).await;
+    wait_until(PATIENCE, "the error is reported", async || {
+        let errors = server.api.get("/console/errors?cause=recordings-bucket").await.json();
+        !errors["errors"].as_array().unwrap().is_empty()
+    })
+    .await;
+    let recording = server.api.recordings().await.remove(0);
+    let path = format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Recordings/{}", recording["sid"].as_str().unwrap());
+    assert_eq!(server.api.get(&path.clone()).await.status, 200);
+    assert_eq!(server.api.get(&format!("{path}.mp3")).await.status, 200);
+    std::fs::remove_file(files.folder.join("waiting").join(format!("{}.wav", &path[path.len() - 32..]))).unwrap();
+    std::fs::remove_file(files.folder.join("copies").join(format!("{}.mp3", &path[path.len() - 32..]))).unwrap();
+    assert_eq!(server.api.get(&path).await.status, 503);
     server.end().await;
 }
