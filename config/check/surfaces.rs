@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use tandem_settings::RecordingsConfig;
+use tandem_settings::S3Config;
 use tandem_sip::{AdvertisedPort, Transport};
 use url::Url;
 
@@ -42,9 +42,13 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
         // Without a setting of its own, the folder is in `data_dir`.
         Some(("file", path)) if Path::new(path).starts_with(&config.data_dir) && report.is_faulty("data_dir") => {}
         Some(("file", path)) if !path.is_empty() => report.folder("recordings.url", Path::new(path)),
-        Some(("s3", _)) => check_bucket(&config.recordings, report),
+        Some(("s3", _)) if config.recordings.bucket().is_none_or(|(name, _)| name.is_empty()) => {
+            report.fault("recordings.url", "names no bucket: \"s3://BUCKET/PREFIX\"");
+        }
+        Some(("s3", _)) => {}
         _ => report.fault("recordings.url", "is neither \"file:DIRECTORY\" nor \"s3://BUCKET/PREFIX\""),
     }
+    check_s3(&config.recordings.s3, report);
     if let Err(message) = config.recordings.key() {
         report.fault("recordings.encryption_key", message);
     }
@@ -53,11 +57,7 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     }
 }
 
-fn check_bucket(recordings: &RecordingsConfig, report: &mut Report<'_>) {
-    if recordings.bucket().is_none_or(|(name, _)| name.is_empty()) {
-        report.fault("recordings.url", "names no bucket: \"s3://BUCKET/PREFIX\"");
-    }
-    let s3 = &recordings.s3;
+fn check_s3(s3: &S3Config, report: &mut Report<'_>) {
     if s3.endpoint.as_ref().is_some_and(|url| !url.starts_with("https://") && !url.starts_with("http://")) {
         report.fault("recordings.s3.endpoint", "is no URL of a server: \"https://HOST\" or \"http://HOST:PORT\"");
     }

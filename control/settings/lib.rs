@@ -37,7 +37,7 @@ pub use self::console::{ConsoleConfig, ConsoleRole, ConsoleUser};
 pub use self::endpoint::EndpointConfig;
 use self::network::networks;
 pub use self::number::{NumberConfig, NumberPattern};
-pub use self::recordings::RecordingsConfig;
+pub use self::recordings::{RecordingsConfig, S3Config};
 pub use self::secret::Secret;
 pub use self::stir::{StirConfig, TrunkStir, Verify};
 pub use self::trunk::{CallerId, DtmfMode, Fingerprint, Forwarding, InboundAuth, NumberFormat, TrunkConfig};
