@@ -278,12 +278,10 @@ fn limits(config: &Config) -> Vec<Finding> {
 
 /// The folders that the server writes to.
 fn disks(config: &Config) -> Vec<Finding> {
-    // Recordings for a bucket wait on the disk.
-    let waiting = config.data_dir.join("recordings");
-    let recordings = config.recordings.url.strip_prefix("file:").map_or(&*waiting, Path::new);
+    let recordings = config.recordings.folder(&config.data_dir);
     let database = config.database.url.expose().strip_prefix("sqlite:").and_then(|path| Path::new(path).parent());
     let folders = [("data_dir", Some(config.data_dir.as_path())), ("database.url", database)];
-    let folders = folders.into_iter().chain([("recordings.url", Some(recordings))]);
+    let folders = folders.into_iter().chain([("recordings.url", Some(&*recordings))]);
     folders.filter_map(|(setting, folder)| Some(disk(setting, folder?))).collect()
 }
 

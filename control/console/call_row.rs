@@ -40,12 +40,12 @@ pub(super) struct CallRow {
 }
 
 /// The cause of an error or a warning about a leg.
-#[derive(Serialize, PartialEq, Eq)]
-pub(super) struct CallProblem {
+#[derive(Serialize)]
+struct CallProblem {
     /// `error` or `warning`.
-    pub(super) level: String,
+    level: String,
     /// The id of the cause (docs/troubleshooting.md).
-    pub(super) cause: String,
+    cause: String,
 }
 
 /// The end of a leg.
@@ -69,12 +69,7 @@ impl CallRow {
         self.session
     }
 
-    /// Sets the problems of the leg.
-    pub(super) fn with_problems(self, problems: Vec<CallProblem>) -> Self {
-        Self { problems, ..self }
-    }
-
-    /// Returns rows of a list, with the problems of each leg.
+    /// Returns a row for each leg, with the problems of the leg.
     pub(super) async fn listed(
         services: &Services,
         legs: impl Iterator<Item = &LegInfo>,

@@ -11,16 +11,15 @@ use tandem_call::recording::Recording;
 use tandem_causes::Cause;
 use tandem_history::event_log::{ADVICE, Line};
 use tandem_history::records;
-use tandem_history::report::{REPORTS, Report};
+use tandem_history::report::REPORTS;
 use tandem_host::clock;
 use tandem_http::exchange::HttpExchange;
 use tandem_id::{CallId, LegId, RecordingId};
 use tandem_runtime::app::App;
 use tandem_store::recordings::{self, RecordingFilter};
-use tandem_store::resources::{self, Resource};
-use tandem_store::{self as store, deliveries};
+use tandem_store::{self as store, deliveries, resources};
 
-use super::call_row::{CallProblem, CallRow};
+use super::call_row::CallRow;
 use super::errors::ErrorRow;
 use super::webhooks::WebhookRow;
 use super::{QueryError, Scope, names};
@@ -145,19 +144,6 @@ impl QualityShown {
     }
 }
 
-/// Returns the causes of a leg's reports, each once.
-fn problems_of(reports: &[Resource<Report>]) -> Vec<CallProblem> {
-    let mut problems = Vec::new();
-    for report in reports {
-        let Some(cause) = report.details.cause else { continue };
-        let problem = CallProblem { level: report.name.clone(), cause: cause.id().to_owned() };
-        if !problems.contains(&problem) {
-            problems.push(problem);
-        }
-    }
-    problems
-}
-
 impl Story {
     /// Returns the ids and the states of the recordings.
     pub(super) fn recordings(&self) -> impl Iterator<Item = (RecordingId, &str)> {
@@ -195,24 +181,23 @@ impl Story {
         let filter = RecordingFilter { session: Some(session.0), ..RecordingFilter::default() };
         let accounts = scope.accounts(app, None);
         let mut recorded = recordings::list(store, &accounts, &filter, &store::Page::first(100)).await?;
-        let (mut errors, mut problems) = (Vec::new(), HashMap::new());
+        let mut errors = Vec::new();
         for leg in legs {
             let filter = resources::Filter { parent: Some(leg.id.0), ..resources::Filter::default() };
             let page = store::Page::first(MAX_ERRORS);
-            let reports = resources::list(store, REPORTS, &leg.account, &filter, &page).await?;
-            problems.insert(leg.id, problems_of(&reports));
-            errors.extend(reports);
+            errors.extend(resources::list(store, REPORTS, &leg.account, &filter, &page).await?);
         }
         recorded.sort_by_key(|row| row.started_at);
         errors.sort_by_key(|row| row.created_at);
-        let now = clock::time();
+        let rows = CallRow::listed(services, legs.iter().map(|leg| &**leg), clock::time()).await?;
         Ok(Self {
             session,
             calls: legs
                 .iter()
-                .map(|leg| Leg {
+                .zip(rows)
+                .map(|(leg, row)| Leg {
                     name: names.get(&leg.id).cloned().unwrap_or_default(),
-                    row: CallRow::of(services, leg, now).with_problems(problems.remove(&leg.id).unwrap_or_default()),
+                    row,
                     sip_call_id: leg.sip.call_id.as_deref().map(str::to_owned),
                     source_ip: leg.sip.source_ip.map(|ip| ip.to_string()),
                     quality: leg.sip.quality,

@@ -1,5 +1,6 @@
 //! `[recordings]`: the folder or the bucket, the format and the encryption of recordings.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -61,6 +62,11 @@ impl RecordingsConfig {
         let place = self.url.strip_prefix("s3://")?;
         let (name, prefix) = place.split_once('/').unwrap_or((place, ""));
         Some((name, prefix.trim_matches('/')))
+    }
+
+    /// Returns the folder of the recordings. Recordings for a bucket wait in `data_dir`.
+    pub fn folder(&self, data_dir: &Path) -> PathBuf {
+        self.url.strip_prefix("file:").map_or_else(|| data_dir.join("recordings"), PathBuf::from)
     }
 
     /// Reads and decodes the key.

@@ -352,7 +352,7 @@ pub async fn causes(
 }
 
 /// Returns the causes of the children of these resources, each with the name of the child: `error` or `warning`. Each
-/// combination is returned once. Without parents, the result is empty.
+/// combination is returned once, the errors of a resource before its warnings. Without parents, the result is empty.
 pub async fn causes_of<T>(
     store: &Store,
     kind: Kind<T>,
@@ -363,7 +363,8 @@ pub async fn causes_of<T>(
     }
     let placeholders: Vec<String> = (2..).take(parents.len()).map(|place| format!("${place}")).collect();
     let sql = format!(
-        "SELECT DISTINCT parent, name, cause FROM resources WHERE kind = $1 AND parent IN ({}) AND cause IS NOT NULL",
+        "SELECT DISTINCT parent, name, cause FROM resources WHERE kind = $1 AND parent IN ({}) AND cause IS NOT NULL \
+         ORDER BY parent, name, cause",
         placeholders.join(", ")
     );
     let query =

@@ -60,12 +60,8 @@ impl RecordingFiles {
     /// error names the setting at fault and its fault.
     pub fn new(config: &RecordingsConfig, data_dir: &Path) -> Result<Self, String> {
         let bucket = Bucket::new(config).map_err(|error| format!("recordings.url: {error}"))?;
-        let folder = match config.url.strip_prefix("file:") {
-            Some(folder) => folder.into(),
-            None => data_dir.join("recordings"),
-        };
         Ok(Self {
-            folder,
+            folder: config.folder(data_dir),
             coding: config.format,
             key: config.key().map_err(|error| format!("recordings.encryption_key: {error}"))?,
             open: !config.require_credentials,
@@ -88,6 +84,14 @@ impl RecordingFiles {
         self.folder_of(place).join(format!("{id}.wav"))
     }
 
+    /// The places that this server uses, in the order in which a file moves.
+    pub(super) fn places(&self) -> &'static [Place] {
+        match &self.bucket {
+            Some(_) => &[Place::Running, Place::Waiting, Place::Copy],
+            None => &[Place::Running],
+        }
+    }
+
     pub(super) fn folder_of(&self, place: Place) -> PathBuf {
         match place {
             Place::Running => self.folder.clone(),
@@ -101,10 +105,10 @@ impl RecordingFiles {
     pub(super) async fn find(&self, id: RecordingId) -> io::Result<PathBuf> {
         let Some(bucket) = &self.bucket else { return Ok(self.path(id)) };
         // A file moves in this order, so a file that moves during the search is found.
-        for place in [Place::Running, Place::Waiting, Place::Copy] {
-            let path = self.path_in(place, id);
+        for place in self.places() {
+            let path = self.path_in(*place, id);
             if tokio::fs::try_exists(&path).await? {
-                if place == Place::Copy {
+                if *place == Place::Copy {
                     touch(&path).await;
                 }
                 return Ok(path);

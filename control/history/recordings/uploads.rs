@@ -36,13 +36,6 @@ pub struct Passed {
     pub deleted: usize,
 }
 
-/// What the folder of waiting recordings says.
-#[derive(Default)]
-struct Tasks {
-    uploads: Vec<RecordingId>,
-    deletions: Vec<RecordingId>,
-}
-
 impl RecordingFiles {
     /// Whether recordings are kept in a bucket.
     pub fn has_bucket(&self) -> bool {
@@ -52,9 +45,7 @@ impl RecordingFiles {
     /// Creates the folders, and checks that files can be created there. With a bucket, writes a small object into it. The
     /// result is `Err` if the server cannot start, and `Ok(Some)` if the bucket does not answer now.
     pub async fn prepare(&self) -> Result<Option<BucketError>, String> {
-        let places: &[Place] =
-            if self.has_bucket() { &[Place::Running, Place::Waiting, Place::Copy] } else { &[Place::Running] };
-        for place in places {
+        for place in self.places() {
             let folder = self.folder_of(*place);
             directory::make(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         }
@@ -127,9 +118,9 @@ impl RecordingFiles {
     pub async fn upload(&self, store: &Store) -> Result<Passed, UploadError> {
         let Some(bucket) = &self.bucket else { return Ok(Passed::default()) };
         let folder = self.folder_of(Place::Waiting);
-        let tasks = Tasks { uploads: names(&folder, "wav").await?, deletions: names(&folder, DELETED).await? };
-        let passed = Passed { uploaded: tasks.uploads.len(), deleted: tasks.deletions.len() };
-        let uploads = stream::iter(tasks.uploads).map(|id| self.upload_one(bucket, store, id));
+        let (uploads, deletions) = (names(&folder, "wav").await?, names(&folder, DELETED).await?);
+        let passed = Passed { uploaded: uploads.len(), deleted: deletions.len() };
+        let uploads = stream::iter(uploads).map(|id| self.upload_one(bucket, store, id));
         let mut uploads = std::pin::pin!(uploads.buffer_unordered(UPLOADS));
         let mut unreadable = None;
         while let Some(result) = uploads.next().await {
@@ -139,7 +130,7 @@ impl RecordingFiles {
                 other => other?,
             }
         }
-        for id in tasks.deletions {
+        for id in deletions {
             bucket.delete(id).await?;
             // An upload that ran during the deletion has left a copy.
             self.remove_local(id).await?;
@@ -174,9 +165,7 @@ impl RecordingFiles {
     }
 
     async fn remove_local(&self, id: RecordingId) -> io::Result<()> {
-        let places: &[Place] =
-            if self.has_bucket() { &[Place::Running, Place::Waiting, Place::Copy] } else { &[Place::Running] };
-        for place in places {
+        for place in self.places() {
             let wav = self.path_in(*place, id);
             remove(&wav).await?;
             Mp3s::remove(&wav).await?;
