@@ -134,8 +134,9 @@ impl RecordingFiles {
         place.with_extension("mp3")
     }
 
-    /// Opens the audio of a recording, wherever it is. `mono` mixes the channels into one channel. [`Self::find`] describes
-    /// the errors.
+    /// Opens the audio of a recording. `mono` mixes the channels into one channel. A recording that is only in the bucket
+    /// is fetched. The error is `NotFound` if there is no such file; a [`super::BucketError`] is inside of an error of
+    /// another kind.
     pub async fn audio(&self, id: RecordingId, mono: bool) -> io::Result<RecordingAudio> {
         self.open(self.find(id).await?, mono).await
     }
