@@ -98,6 +98,14 @@ impl Server {
         Ok(base.entries(list).into_iter().chain(stored).collect())
     }
 
+    /// Applies the entries that another node has changed.
+    pub(super) async fn read_entries(&self) -> Result<(), String> {
+        let base = self.base.load_full();
+        let applied = self.reload((*base).clone()).await;
+        self.calls.services().reloaded();
+        applied.map(drop).map_err(|error| format!("{error:#}"))
+    }
+
     /// Makes, changes, removes or checks an entry. A change takes effect at once. If it cannot take effect, nothing changes.
     pub(super) async fn change_entry(&self, change: EntryChange) -> Result<EntryChanged, EntryRefused> {
         let failed = |error: StoreError| EntryRefused::Failed(error.to_string());

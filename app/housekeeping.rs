@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_audio::stored_media::StoredMedia;
+use tandem_cluster::Cluster;
 use tandem_config::Config;
 use tandem_host::{clock, directory};
 use tandem_runtime::{Calls, certificates, observation, uploads, usage};
@@ -32,11 +33,11 @@ impl Housekeeping {
     pub(super) fn start(calls: &Calls, stored_media: &Arc<StoredMedia>, config: &Config) -> Self {
         let services = calls.services();
         let copies = Duration::from_secs(u64::from(config.recordings.keep_local_hours) * 3_600);
-        let store = || services.store.clone();
+        let (store, cluster) = (|| services.store.clone(), || services.cluster.clone());
         Self([
-            tokio::spawn(heartbeat(store())),
+            tokio::spawn(heartbeat(store(), cluster())),
             tokio::spawn(watch_room(store(), services.recordings.folder.clone())),
-            tokio::spawn(prune(store(), config.database.clone())),
+            tokio::spawn(prune(store(), cluster(), config.database.clone())),
             tokio::spawn(sweep(calls.clone(), Arc::clone(stored_media))),
             tokio::spawn(usage::watch(Arc::clone(services))),
             tokio::spawn(certificates::watch(Arc::clone(services))),
@@ -51,7 +52,11 @@ impl Housekeeping {
     }
 }
 
-async fn heartbeat(store: Store) {
+async fn heartbeat(store: Store, cluster: Cluster) {
+    if cluster.is_on() {
+        // The renewal of the lease is the heartbeat of a node.
+        return;
+    }
     let mut beat = tokio::time::interval(HEARTBEAT);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
@@ -86,12 +91,15 @@ async fn watch_room(store: Store, folder: PathBuf) {
 }
 
 /// Adds up the usage of the days that are over, and removes the history that is older than the configured retention,
-/// first at once and then every hour.
-async fn prune(store: Store, config: DatabaseConfig) {
+/// first at once and then every hour. In a cluster, one node does it.
+async fn prune(store: Store, cluster: Cluster, config: DatabaseConfig) {
     let mut hour = tokio::time::interval(PRUNING);
     hour.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         hour.tick().await;
+        if !cluster.is_first() {
+            continue;
+        }
         if let Err(error) = store::usage::settle(&store, clock::time()).await {
             tracing::error!(%error, "cannot add up the usage of the days that are over");
         }

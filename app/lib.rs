@@ -15,6 +15,7 @@ mod entries;
 mod first_account;
 mod housekeeping;
 mod listeners;
+mod nodes;
 mod reload;
 mod service_manager;
 mod shutdown;
@@ -40,6 +41,7 @@ use tandem_texml as texml;
 use tandem_webhooks::Deliveries;
 use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 pub use data_dir::{Listening, server_process};
 pub use listeners::LOW_PORTS;
@@ -73,6 +75,8 @@ pub struct Server {
     first_account: Option<FirstAccount>,
     http: HttpServer,
     housekeeping: Housekeeping,
+    /// Cancelled when another node has declared this node dead.
+    lost_lease: CancellationToken,
     _lock: Lock,
 }
 
@@ -140,6 +144,9 @@ pub async fn run_with(
     loop {
         let request = tokio::select! {
             () = signals.recv() => break,
+            () = server.lost_lease.cancelled() => {
+                return Err(anyhow!("this node has lost its lease, and another node has ended its calls"));
+            }
             () = sign_of_life(&mut watchdog) => {
                 manager.notify("WATCHDOG=1");
                 continue;
@@ -154,6 +161,7 @@ pub async fn run_with(
         match request {
             Some(ConfigRequest::Change(change, reply)) => drop(reply.send(server.change_entry(*change).await)),
             Some(ConfigRequest::Entries(list, reply)) => drop(reply.send(server.entries(list).await)),
+            Some(ConfigRequest::ReadEntries(reply)) => drop(reply.send(server.read_entries().await)),
             reload @ (Some(ConfigRequest::Reload(_)) | None) => {
                 manager.reloads();
                 let reloaded = server.reload_from(&read).await;

@@ -38,6 +38,7 @@ impl Server {
             tracing::warn!("some webhooks are not delivered yet; they are sent after the next start");
         }
         let services = Arc::clone(calls.services());
+        let cluster = services.cluster.clone();
         services.sip.shutdown().await;
         // The shutdown of the media engine blocks until all recordings are complete.
         let closed = tokio::task::spawn_blocking(move || services.media.shutdown()).await;
@@ -46,6 +47,11 @@ impl Server {
         }
         http.stop().await;
         housekeeping.stop();
+        // All records are stored before the others take over the queues of this node.
+        if let Err(error) = store.flush().await {
+            tracing::warn!(%error, "the last records are not stored");
+        }
+        cluster.leave().await;
         store.close().await;
     }
 }

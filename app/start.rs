@@ -11,6 +11,7 @@ use tandem_agent::Agents;
 use tandem_audio::AudioLoader;
 use tandem_audio::stored_media::StoredMedia;
 use tandem_clients::Clients;
+use tandem_cluster::Cluster;
 use tandem_conferences::{ConferenceServices, Conferences, Reporter};
 use tandem_config::Config;
 use tandem_conversations::Conversations;
@@ -30,7 +31,7 @@ use tandem_routing::phones::{self, Phones};
 use tandem_runtime::app::{App, Configuration};
 use tandem_runtime::pending::PendingRequests;
 use tandem_runtime::services::{Services, Turns};
-use tandem_runtime::{Calls, notify, recovery, transcripts};
+use tandem_runtime::{Calls, notify, recovery};
 use tandem_server as server;
 use tandem_shares::ParentOf;
 use tandem_signalwire as signalwire;
@@ -40,13 +41,15 @@ use tandem_softphone::Dialled;
 use tandem_speech::recognise::Recogniser;
 use tandem_speech::{self as speech, Voice};
 use tandem_stir::Stir;
-use tandem_store::{self as store, Store};
+use tandem_store::nodes::NodeDetails;
+use tandem_store::{self as store, Sharing, Store};
 use tandem_streams::Streams;
 use tandem_telnyx::Telnyx;
 use tandem_texml as texml;
 use tandem_twilio as twilio;
 use tandem_webhooks::{AttemptReport, Deliveries, Delivery};
 use tokio::sync::{Mutex, Notify};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::configured::{agents_and_stir, phones, routing, sip_settings};
@@ -54,7 +57,7 @@ use crate::data_dir::{Listening, Lock};
 use crate::first_account::FirstAccount;
 use crate::housekeeping::Housekeeping;
 use crate::listeners::{Listeners, advice};
-use crate::{BUILD, Server, descriptors, entries};
+use crate::{BUILD, Server, descriptors, entries, nodes};
 
 /// Time limit for the TCP connection of an outgoing HTTP request that has no time limit of its own.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -95,6 +98,7 @@ struct Foundation {
     parts: Parts,
     accounts: Arc<Accounts>,
     store: Store,
+    cluster: Cluster,
     dialects: Dialects,
     phones: Arc<Phones>,
     stored_media: Arc<StoredMedia>,
@@ -126,7 +130,8 @@ impl Server {
         let accounts = Arc::new(Accounts::new(config.accounts.iter().cloned().chain(own.clone())));
         let listeners = Listeners::bind(&config).await?;
         let public_url = config.http.base(listeners.address);
-        let store = open_store(&config, &accounts, &parts.recordings).await?;
+        let (store, cluster) = open_store(&config, &accounts, &parts.recordings, listeners.address).await?;
+        let changes = cluster.run().await?;
         let base = config;
         let config = entries::join(&base, entries::load(&store).await.context("entries of the console")?).log();
         let parts = parts.with_entries(&config)?;
@@ -144,6 +149,7 @@ impl Server {
             parts,
             accounts: Arc::clone(&accounts),
             store: store.clone(),
+            cluster: cluster.clone(),
             dialects: dialects(config.webhooks.sign_strip_https_port),
             phones: Arc::clone(&phones),
             stored_media: Arc::clone(&stored_media),
@@ -156,11 +162,14 @@ impl Server {
         deliveries.start(Arc::new(move |delivery: &Delivery, report: &AttemptReport| {
             notify::attempted(&noting, delivery, report);
         }));
-        let (lost, unanswered) = recover(calls.services()).await.context("recovery after a crash")?;
+        let (lost, unanswered) = nodes::recover_own(calls.services()).await.context("recovery after a crash")?;
+        deliveries.resume(nodes::ownerless(&cluster));
         recordings.recover(&store).await.context("recordings that wait for the bucket")?;
-        // The first heartbeat is written before the first call, because the recovery after a crash uses the last
-        // heartbeat.
-        store::server::heartbeat(&store, clock::time()).await.context("database.url")?;
+        if !cluster.is_on() {
+            // The first heartbeat is written before the first call, because the recovery after a crash uses the last
+            // heartbeat.
+            store::server::heartbeat(&store, clock::time()).await.context("database.url")?;
+        }
         let housekeeping = Housekeeping::start(&calls, &stored_media, &config);
 
         let incoming = calls.clone();
@@ -173,8 +182,14 @@ impl Server {
         let sip = Arc::clone(&calls.services().sip);
         phones.listen_on(sip.local_addrs().iter().map(|(_, address)| *address));
         let listening = listening(listeners.address, &sip);
+        if config.cluster.sip.is_none() {
+            cluster.set_sip(listening.sip.first().cloned().unwrap_or_default());
+        }
         tokio::spawn(async move { recovery::end_dialogs(&sip, lost, unanswered).await });
         let (configuration, requests) = Configuration::new();
+        let lost_lease = CancellationToken::new();
+        let lost = lost_lease.clone();
+        tokio::spawn(nodes::watch(calls.clone(), Arc::clone(&accounts), configuration.clone(), changes, lost));
         let ice = Arc::new(ArcSwap::from_pointee(config.ice.clone()));
         let app = App {
             accounts: Arc::clone(&accounts),
@@ -201,6 +216,7 @@ impl Server {
             first_account,
             http,
             housekeeping,
+            lost_lease,
             _lock: lock,
         })
     }
@@ -209,7 +225,7 @@ impl Server {
 impl Foundation {
     /// Builds what every call uses: the media engine, speech, conferences, queues and webhooks.
     async fn services(self, config: &Config, inventory: Inventory) -> anyhow::Result<Services> {
-        let Self { parts, accounts, store, dialects, phones, stored_media, sip, public_url } = self;
+        let Self { parts, accounts, store, cluster, dialects, phones, stored_media, sip, public_url } = self;
         let Parts { recordings, client, stir, agents } = parts;
         let timings = Arc::new(Timings::default());
         let recogniser = Arc::new(Recogniser::new(config.speech.clone(), client.clone(), Arc::clone(&timings)));
@@ -264,6 +280,7 @@ impl Foundation {
             dialects,
             media,
             store,
+            cluster,
             client,
             audio,
             recogniser,
@@ -285,10 +302,20 @@ impl Foundation {
     }
 }
 
-/// Opens the database and the folder of the recordings, and loads the accounts and keys that the API created.
-async fn open_store(config: &Config, accounts: &Accounts, recordings: &RecordingFiles) -> anyhow::Result<Store> {
+/// Opens the database and the folder of the recordings, joins the cluster if there is one, and loads the accounts and keys
+/// that the API created.
+async fn open_store(
+    config: &Config,
+    accounts: &Accounts,
+    recordings: &RecordingFiles,
+    http: SocketAddr,
+) -> anyhow::Result<(Store, Cluster)> {
     let store = Store::open(config.database.url.expose()).await.context("database.url")?;
-    store.claim().await.context("database.url")?;
+    let sharing = if config.cluster.is_on() { Sharing::Nodes } else { Sharing::Alone };
+    store.claim(sharing).await.context("database.url")?;
+    let sip = config.cluster.sip.as_deref().unwrap_or_default().to_owned();
+    let details = NodeDetails { version: BUILD.version.to_owned(), http: http.to_string(), sip, legs: 0 };
+    let cluster = Cluster::join(&config.cluster, &store, details).await?;
     accounts.load(&store).await.context("accounts and keys")?;
     match recordings.prepare().await {
         Ok(None) => {}
@@ -297,7 +324,7 @@ async fn open_store(config: &Config, accounts: &Accounts, recordings: &Recording
         }
         Err(fault) => return Err(anyhow!("recordings.url: {fault}")),
     }
-    Ok(store)
+    Ok((store, cluster))
 }
 
 async fn load_stored_media(config: &Config, store: &Store) -> anyhow::Result<Arc<StoredMedia>> {
@@ -350,26 +377,4 @@ fn sip_refused(error: sip::transport::StartError) -> anyhow::Error {
         }
         _ => error.into(),
     }
-}
-
-/// Ends the legs that were live at a crash, repairs the recordings, and restarts the transcriptions. Logs the number of
-/// legs, recordings and transcriptions. Returns the SIP dialogs that the server must still end, and the Call-IDs of the
-/// calls that it must end if they are answered.
-async fn recover(services: &Arc<Services>) -> anyhow::Result<(Vec<sip::DialogState>, Vec<String>)> {
-    let recovered = recovery::recover(services).await?;
-    if recovered.legs + recovered.recordings > 0 {
-        let recovery::Recovered { legs, recordings, dialogs, .. } = &recovered;
-        let dialogs = dialogs.len();
-        tracing::warn!(
-            "after a crash: ended {legs} legs, repaired {recordings} recordings, sending BYE in {dialogs} dialogs"
-        );
-    }
-    if recovered.adopted > 0 {
-        tracing::warn!("after a crash: added {} recordings without a call", recovered.adopted);
-    }
-    let transcripts = transcripts::recover(services).await?;
-    if transcripts > 0 {
-        tracing::warn!("after a crash: restarted {transcripts} transcriptions");
-    }
-    Ok((recovered.dialogs, recovered.unanswered))
 }

@@ -125,9 +125,20 @@ impl Console {
         }
     }
 
+    /// Sends a request without a body, and without a body in its response.
+    pub(crate) async fn send(&self, method: &str, path: &str) -> Result<(), Failure> {
+        let response =
+            self.client.send(&self.request_of(method, path)?).await.map_err(|error| self.unreachable(&error))?;
+        if (200..300).contains(&response.status) { Ok(()) } else { Err(self.refused(response.status, &response.body)) }
+    }
+
     fn get_request(&self, path: &str) -> Result<Request, Failure> {
+        self.request_of("GET", path)
+    }
+
+    fn request_of(&self, method: &str, path: &str) -> Result<Request, Failure> {
         Ok(Request {
-            method: "GET".parse().map_err(|_| Failure::Input(anyhow!("GET")))?,
+            method: method.parse().map_err(|_| Failure::Input(anyhow!("{method} is no method")))?,
             url: format!("{}{path}", self.base),
             headers: vec![("Authorization".to_owned(), self.authorization.clone())],
             body: Vec::new().into(),

@@ -34,6 +34,7 @@ pub mod explain;
 mod failure;
 pub mod list;
 mod log_format;
+pub mod nodes;
 pub mod numbers;
 mod output;
 pub mod paint;

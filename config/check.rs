@@ -2,6 +2,7 @@
 //! and settings must agree with each other.
 
 mod agents;
+mod cluster;
 mod gateways;
 mod origins;
 mod registrar;
@@ -34,6 +35,7 @@ pub(crate) fn check(config: &Config, document: &Document, faults: &mut Vec<Fault
     let mut report = Report { document, faults, unread, notes: Vec::new() };
     surfaces::check(config, &mut report);
     registrar::check(config, &mut report);
+    cluster::check(config, &mut report);
     let names = Names::of(config);
     resources::check(config, &names, &mut report);
     trunks::check(config, &names, &mut report);

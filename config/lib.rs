@@ -36,9 +36,9 @@ use tandem_markup::Origin as Source;
 use tandem_media::Addresses;
 use tandem_routing::number_pool::Block;
 use tandem_settings::{
-    Application, ApplicationKind, ConsoleConfig, DatabaseConfig, EndpointConfig, HttpConfig, IceConfig, LogConfig,
-    NumberConfig, RecordingsConfig, Secret, StirConfig, StreamsConfig, TrunkConfig, TwilioConfig, WebhooksConfig,
-    provider_of_application,
+    Application, ApplicationKind, ClusterConfig, ConsoleConfig, DatabaseConfig, EndpointConfig, HttpConfig, IceConfig,
+    LogConfig, NumberConfig, RecordingsConfig, Secret, StirConfig, StreamsConfig, TrunkConfig, TwilioConfig,
+    WebhooksConfig, provider_of_application,
 };
 use tandem_signalwire::cxml::CXML;
 use tandem_siprec::SiprecConfig;
@@ -72,6 +72,8 @@ pub struct Config {
     pub log: LogConfig,
     /// `[database]`: URL of the database, and retention in days.
     pub database: DatabaseConfig,
+    /// `[cluster]`: the name of this node, and the bus that joins the nodes.
+    pub cluster: ClusterConfig,
     /// `[recordings]`: directory, format and encryption of recordings.
     pub recordings: RecordingsConfig,
     /// `[webhooks]`: allowed networks and TLS settings for requests to applications.
@@ -130,6 +132,7 @@ impl Default for Config {
             http: HttpConfig::default(),
             log: LogConfig::default(),
             database: DatabaseConfig::default(),
+            cluster: ClusterConfig::default(),
             recordings: RecordingsConfig::default(),
             webhooks: WebhooksConfig::default(),
             origins: Vec::new(),

@@ -6,6 +6,7 @@
 
 mod account;
 mod entropy;
+pub mod node;
 mod time;
 
 pub use account::AccountName;
@@ -112,14 +113,18 @@ pub fn digits(id: u128, text: &mut [u8; 32]) -> &str {
 
 /// Creates a new id: the current millisecond, then 74 random bits. Therefore ids sort by time, and database indexes
 /// grow at one end only (as with UUIDs of version 7, RFC 9562 §5.7). The id has the form of a UUID of version 1,
-/// because one provider shows its ids in this form.
+/// because one provider shows its ids in this form. In a cluster, the last 16 bits name the node ([`node`]).
 pub fn ordered(at: Timestamp, rng: &mut impl Rng) -> u128 {
+    let random = (u128::from(rng.next_u64()) << 64) | u128::from(rng.next_u64());
+    ordered_from(at.as_millisecond().cast_unsigned(), random)
+}
+
+/// Does the same as [`ordered`], with a time in ms since 1970 UTC and with random bits of the caller.
+pub fn ordered_from(milliseconds: u64, random: u128) -> u128 {
     const VERSION: u128 = 0x1 << 76;
     const VARIANT: u128 = 0x2 << 62;
     const RANDOM: u128 = (0xfff << 64) | ((1 << 62) - 1);
-    let milliseconds = u128::from(at.as_millisecond().cast_unsigned()) << 80;
-    let random = (u128::from(rng.next_u64()) << 64) | u128::from(rng.next_u64());
-    milliseconds | VERSION | VARIANT | (random & RANDOM)
+    node::sign(u128::from(milliseconds) << 80 | VERSION | VARIANT | (random & RANDOM))
 }
 
 /// Writes an id as a UUID in lower case (RFC 9562 §4).

@@ -281,6 +281,7 @@ pub fn reason_phrase(status: u16) -> &'static str {
         421 => "Extension Required",
         422 => "Session Interval Too Small",
         423 => "Interval Too Brief",
+        430 => "Flow Failed",
         433 => "Anonymity Disallowed",
         469 => "Bad Info Package",
         480 => "Temporarily Unavailable",

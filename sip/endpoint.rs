@@ -32,6 +32,7 @@ mod command;
 mod core;
 mod delayed_offer;
 mod dialogs;
+mod edge;
 mod in_dialog;
 mod incoming;
 mod leg_cx;
@@ -426,4 +427,4 @@ pub fn parse_listen(listen: &str) -> Option<(Transport, SocketAddr)> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

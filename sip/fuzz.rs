@@ -2,7 +2,7 @@
 //! are deterministic.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -47,9 +47,16 @@ pub fn fuzz_endpoint(now: Instant, data: &[u8]) -> usize {
 /// phone. So the input reaches the registrar, and the code for calls to and from phones. Returns the number of
 /// bindings that were made.
 ///
+/// The endpoint is a node of a cluster. In the input, `flow-phone` and `flow-node` stand for the flow of the binding that
+/// was made last. A message with `flow-node` comes from the other node. A request that the endpoint forwards is answered.
+///
 /// # Panics
 /// Panics in the same cases as [`fuzz_endpoint`].
 pub fn fuzz_phones(now: Instant, data: &[u8]) -> usize {
+    talk_of_phones(now, data).bound
+}
+
+fn talk_of_phones(now: Instant, data: &[u8]) -> Office {
     let mut office = Office::new(now, Config::default());
     let users = ["alice", "bob"].map(|name| User {
         account: AccountName::new("fuzz"),
@@ -61,15 +68,20 @@ pub fn fuzz_phones(now: Instant, data: &[u8]) -> usize {
         calls: true,
     });
     office.endpoint.set_directory(Arc::new(Directory::new("fuzz", users, [])));
+    office.command(Command::Nodes(vec![NODE]));
     for (number, part) in data.split(|&byte| byte == 0xff).take(MAX_PARTS).enumerate() {
         let signed = office.sign(part);
         office.receive(number, signed);
     }
-    office.close().bound
+    office.close()
 }
 
 /// Maximum number of messages in one conversation.
 const MAX_PARTS: usize = 64;
+/// The address of the far end, which is also the phone.
+const FAR_END: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)), 5060);
+/// The address of the other node.
+const NODE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3)), 5060);
 /// Maximum number of calls to phones in one conversation.
 const MAX_CALLS: u64 = 8;
 
@@ -80,6 +92,9 @@ struct Office {
     ended: HashSet<LegId>,
     answered: usize,
     bound: usize,
+    /// The user part that names the flow of the binding that was made last.
+    flow: String,
+    forwarded: usize,
     calls: u64,
     alice: Session,
     rng: StdRng,
@@ -94,6 +109,8 @@ impl Office {
             ended: HashSet::new(),
             answered: 0,
             bound: 0,
+            flow: String::new(),
+            forwarded: 0,
             calls: 0,
             alice: Session::new(credentials),
             rng: StdRng::from_seed([0; 32]),
@@ -107,7 +124,7 @@ impl Office {
 
     /// Passes a message to the endpoint. Every fourth message comes over TCP.
     fn receive(&mut self, number: usize, data: Bytes) {
-        let source = SocketAddr::from(([127, 0, 0, 2], 5060));
+        let (source, data) = self.addressed(&data);
         let transport = if number % 4 == 3 { Transport::Tcp } else { Transport::Udp };
         let connection = transport.is_reliable().then_some(ConnectionId(1));
         let arrival =
@@ -117,6 +134,33 @@ impl Office {
         self.now += Duration::from_millis(400);
         self.endpoint.handle_timeout(self.now);
         self.settle();
+    }
+
+    /// Returns the source of a message, and the message with the name of a flow.
+    fn addressed(&self, data: &[u8]) -> (SocketAddr, Bytes) {
+        for (name, source) in [(b"flow-phone".as_slice(), FAR_END), (b"flow-node", NODE)] {
+            if let Some(at) = data.windows(name.len()).position(|window| window == name) {
+                let (before, rest) = data.split_at(at);
+                let rest = rest.get(name.len()..).unwrap_or_default();
+                return (source, Bytes::from([before, self.flow.as_bytes(), rest].concat()));
+            }
+        }
+        (FAR_END, Bytes::copy_from_slice(data))
+    }
+
+    /// Answers a request that the endpoint has forwarded.
+    fn answer_forwarded(&mut self, data: &[u8]) {
+        let line = data.windows(2).position(|two| two == b"\r\n").unwrap_or_default();
+        let (first, rest) = data.split_at(line);
+        if first.starts_with(b"SIP/2.0 ") || rest.windows(6).filter(|window| window == b"\nVia: ").count() < 2 {
+            return;
+        }
+        self.forwarded += 1;
+        let data = Bytes::from([b"SIP/2.0 200 OK", rest].concat());
+        let (source, transport, connection) = (FAR_END, Transport::Udp, None);
+        let arrival =
+            Arrival { source, local: source, transport, connection, certified_trunk: None, from_page: false, data };
+        self.endpoint.handle_datagram(self.now, arrival);
     }
 
     /// Inserts alice's answer to the latest challenge after the first line of a request. Changes nothing if there was
@@ -138,7 +182,10 @@ impl Office {
         while let Some(output) = self.endpoint.poll_output() {
             match output {
                 Output::Event(event) => self.on_event(event),
-                Output::Transmit { data, .. } => self.on_response(&data),
+                Output::Transmit { data, .. } => {
+                    self.on_response(&data);
+                    self.answer_forwarded(&data);
+                }
                 _ => {}
             }
         }
@@ -158,6 +205,7 @@ impl Office {
         if let Event::Binding(change) = event {
             if let (Change::Bound(binding) | Change::Refreshed(binding), true) = (change, self.calls < MAX_CALLS) {
                 self.bound += 1;
+                self.flow = binding.id.flow_user();
                 self.calls += 1;
                 let leg = LegId(u128::from(1_000 + self.calls));
                 let invite = Outgoing { binding: Some(BindingRef { aor: binding.aor, id: binding.id }), ..*call() };
@@ -292,6 +340,35 @@ mod tests {
         let mut rng = StdRng::from_seed([4; 32]);
         for _ in 0..400 {
             fuzz_phones(instant(), &mutated(good, &mut rng));
+        }
+    }
+    /// Returns a request of the other node to the phone, and one of the phone to the other node.
+    fn forwarded_requests() -> Vec<u8> {
+        let request = |method: &str, uri: &str, flow: &str| {
+            let branch = format!("{method}{flow}");
+            format!(
+                "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.3;rport;branch=z9hG4bK{branch}\r\nMax-Forwards: 70\r\n\
+                 Route: <sip:flow-{flow}@127.0.0.1;transport=udp;lr>, <sip:127.0.0.1;lr>\r\nFrom: <sip:b@c>;tag=t\r\n\
+                 To: <sip:alice@127.0.0.2>;tag=u\r\nCall-ID: n\r\nCSeq: 1 {method}\r\nRecord-Route: <sip:127.0.0.9;lr>\r\n\
+                 Content-Length: 0\r\n\r\n"
+            )
+        };
+        let to_node = request("BYE", "sip:127.0.0.3:5060", "phone").replace(", <sip:127.0.0.1;lr>", "");
+        let to_phone = request("INVITE", "sip:alice@127.0.0.2:5070", "node");
+        [to_phone.as_bytes(), &[0xff], to_phone.replace("INVITE", "CANCEL").as_bytes(), &[0xff], to_node.as_bytes()]
+            .concat()
+    }
+
+    #[test]
+    fn mutated_requests_between_a_phone_and_another_node_cause_no_panic() {
+        let register = include_bytes!("../fuzz/seeds/phones/registers_and_calls").split(|&octet| octet == 0xff).take(2);
+        let register: Vec<&[u8]> = register.collect();
+        let register = [register.join(&0xff), vec![0xff]].concat();
+        let good = forwarded_requests();
+        assert_eq!(talk_of_phones(instant(), &[&*register, &good].concat()).forwarded, 3, "the good ones get through");
+        let mut rng = StdRng::from_seed([5; 32]);
+        for _ in 0..400 {
+            talk_of_phones(instant(), &[&*register, &mutated(&good, &mut rng)].concat());
         }
     }
 }

@@ -4,7 +4,7 @@
 //! A source is an IPv4 address or an IPv6 /64 network. The table of sources has a fixed size, so a million sources cost
 //! no more memory than a few. A new source takes the slot of the source that has been silent for the longest time.
 //! Banned sources are replaced last. Some sources are never limited or banned: sources in a trunk's networks, the hosts
-//! in the trunks' URIs, and [`Bans::never`]. An address that the server has called, or at which the server registers,
+//! in the trunks' URIs, the other nodes of the cluster, and [`Bans::never`]. An address that the server has called, or at which the server registers,
 //! is not limited. It is banned only for guessing passwords. This host's own addresses are also banned only for guessing
 //! passwords: an account can make the server send to itself, for example RTP to a SIP socket. If a transaction waits for
 //! a response, the response is always read, even from a banned source. The driver finds such responses with
@@ -218,12 +218,14 @@ pub struct Guard {
 }
 
 /// The operator's settings, which the guard needs for its decisions about a source.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Rules {
     config: Bans,
     trunks: Vec<TrunkAcl>,
     /// The addresses of the trunks' hosts: the destinations of calls and the registrars.
     hosts: HashSet<Source>,
+    /// The addresses of the other nodes of the cluster.
+    nodes: HashSet<Source>,
 }
 
 #[derive(Debug)]
@@ -296,7 +298,7 @@ impl Guard {
     #[must_use]
     pub fn new(config: Bans, trunks: Vec<TrunkAcl>, secret: u64, now: Instant) -> Self {
         let table = Table {
-            rules: Arc::new(Rules { config, trunks, hosts: HashSet::new() }),
+            rules: Arc::new(Rules { config, trunks, hosts: HashSet::new(), nodes: HashSet::new() }),
             start: now,
             entries: vec![Entry::default(); SETS * SLOTS_PER_SET],
             unknown_sources: Bucket::default(),
@@ -317,8 +319,8 @@ impl Guard {
     /// Replaces the rules. If the new rules exempt a source, the ban of this source ends. All other bans stay.
     pub fn reconfigure(&self, config: Bans, trunks: Vec<TrunkAcl>) {
         let mut table = self.lock();
-        let hosts = table.rules.hosts.clone();
-        table.set_rules(Rules { config, trunks, hosts });
+        let (hosts, nodes) = (table.rules.hosts.clone(), table.rules.nodes.clone());
+        table.set_rules(Rules { config, trunks, hosts, nodes });
     }
 
     /// Replaces the addresses of the trunks' hosts: the destinations of calls and the registrars. Bans of these
@@ -327,10 +329,17 @@ impl Guard {
         let mut table = self.lock();
         let hosts: HashSet<Source> = hosts.into_iter().map(Source::of).collect();
         if table.rules.hosts != hosts {
-            let Rules { config, trunks, .. } = &*table.rules;
-            let rules = Rules { config: config.clone(), trunks: trunks.clone(), hosts };
+            let rules = Rules { hosts, ..(*table.rules).clone() };
             table.set_rules(rules);
         }
+    }
+
+    /// Replaces the addresses of the other nodes of the cluster. Bans of these addresses end.
+    pub fn set_nodes(&self, nodes: impl IntoIterator<Item = IpAddr>) {
+        let mut table = self.lock();
+        let nodes = nodes.into_iter().map(Source::of).collect();
+        let rules = Rules { nodes, ..(*table.rules).clone() };
+        table.set_rules(rules);
     }
 
     /// Decides about a message or a connection from this source.
@@ -584,6 +593,7 @@ impl Rules {
         trunk_acl::matching(&self.trunks, address).is_some()
             || self.config.never.iter().any(|net| net.contains(&address))
             || self.hosts.contains(&Source::of(address))
+            || self.nodes.contains(&Source::of(address))
     }
 }
 

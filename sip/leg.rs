@@ -14,7 +14,7 @@ use crate::directory::Directory;
 use crate::flow::Transport;
 use crate::header::Header;
 use crate::prack::Prack;
-use crate::registrar::{BindingRef, Change};
+use crate::registrar::{Binding, BindingId, BindingRef, Change};
 use crate::tls_fault::{TlsFault, TransportFault};
 use crate::trunk::TrunkTrouble;
 use crate::trunk_acl::TrunkName;
@@ -173,6 +173,28 @@ pub enum Command {
     EndUnanswered(Vec<String>),
     /// Replaces the directory of the users that have a password. Existing registrations stay until they expire.
     Directory(Arc<Directory>),
+    /// Replaces the SIP addresses of the other nodes of the cluster: every address that a node names in its Contacts
+    /// ([`Handle::node_addresses`](crate::transport::Handle::node_addresses)), and every address from which it sends, with any
+    /// port. Requests of these nodes to the phones that have registered here are forwarded, and requests of these phones to
+    /// the nodes. At first the list is empty, and nothing is forwarded.
+    Nodes(Vec<SocketAddr>),
+    /// Adds or replaces a binding of another node, so that this server can call the phone through the node. The result is
+    /// [`Change::Learned`]. If the binding was an own binding, it is a foreign one now. If the same user has another binding
+    /// with this Contact, from an earlier REGISTER of the same Call-ID, that binding ends.
+    ///
+    /// The command has no effect if the phone has sent a later REGISTER with the same Call-ID, if the time of the binding is
+    /// over, if the URI of the node cannot be used, or if the registrar is full.
+    Learn {
+        /// The binding as the other node has reported it. `expires_in` is the time that is left now.
+        binding: Box<Binding>,
+        /// The URI of the other node, for example `sip:10.0.0.1:5060;transport=udp`: the host is an IP address, the transport
+        /// UDP or TCP. A binding with [`Binding::transport`] UDP needs UDP here, any other binding should have TCP. A proxy
+        /// without state repeats no request, so a request over TCP is lost if it is lost on a UDP hop.
+        node: String,
+    },
+    /// Removes a binding of another node, which has ended or whose node has. The result is [`Change::Forgotten`]. An own
+    /// binding with this id stays.
+    Forget(BindingId),
 }
 
 impl Command {
@@ -194,7 +216,12 @@ impl Command {
             | Self::Refer { leg, .. }
             | Self::AnswerRefer { leg, .. }
             | Self::NotifyRefer { leg, .. } => Some(*leg),
-            Self::End(_) | Self::EndUnanswered(_) | Self::Directory(_) => None,
+            Self::End(_)
+            | Self::EndUnanswered(_)
+            | Self::Directory(_)
+            | Self::Nodes(_)
+            | Self::Learn { .. }
+            | Self::Forget(_) => None,
         }
     }
 }

@@ -12,6 +12,10 @@
 //! binding is refused with 503. If a user has more bindings than [`RegistrarConfig::max_contacts`], the user's binding
 //! that was not refreshed for the longest time is removed. If the server refused the new binding instead, a user whose
 //! phone has a new address could not register.
+//!
+//! In a cluster, the registrar also has the bindings of the other nodes (`cluster`).
+
+mod cluster;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -195,10 +199,16 @@ pub enum Change {
     Restored(Box<Binding>),
     /// The binding is new.
     Bound(Box<Binding>),
-    /// An existing binding was refreshed.
+    /// An existing binding was refreshed. If another node of the cluster had the binding, it is now an own binding of this
+    /// server.
     Refreshed(Box<Binding>),
     /// The binding ended, because it was unregistered, expired or replaced.
     Unbound(Box<Binding>),
+    /// Another node of the cluster has the binding, and this server can call the phone. If the binding was an own binding
+    /// of this server, it is one no more, and no [`Change::Unbound`] follows.
+    Learned(Box<Binding>),
+    /// The binding of another node ended, as far as this server knows.
+    Forgotten(Box<Binding>),
 }
 
 /// A REGISTER whose sender has authenticated.
@@ -244,7 +254,7 @@ pub(crate) struct ContactTarget {
 /// The action for a binding whose timer fired.
 #[derive(Debug)]
 pub(crate) enum Due {
-    Expired(Box<Binding>),
+    Expired(Change),
     KeepAlive(Box<ContactTarget>),
 }
 
@@ -254,8 +264,20 @@ type Key = (AccountName, Arc<str>);
 struct Entry {
     binding: Binding,
     flow: Flow,
+    holder: Holder,
     expires: Instant,
     refreshed: Instant,
+    /// The time of the next check. Earlier times of the binding may still be in [`Registrar::wakes`].
+    wake: Instant,
+}
+
+/// The node to which the phone of a binding has its flow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Holder {
+    /// This server.
+    Own,
+    /// Another node of the cluster. A call has this Route value in front of the Path.
+    Node { route: Option<Bytes> },
 }
 
 /// All bindings of this server. A binding can be found by its user, its key and its source.
@@ -264,7 +286,9 @@ pub(crate) struct Registrar {
     config: RegistrarConfig,
     users: HashMap<Key, Vec<Entry>>,
     keys: HashMap<BindingId, Key>,
-    /// The keys of the bindings that were registered from each address.
+    /// Number of bindings of other nodes.
+    foreign: usize,
+    /// The keys of the own bindings that were registered from each address.
     sources: HashMap<SocketAddr, HashSet<BindingId>>,
     /// The time of the next check of each binding. If a binding is removed, its time stays in the heap until it comes.
     wakes: BinaryHeap<Reverse<(Instant, BindingId)>>,
@@ -277,10 +301,16 @@ impl Registrar {
     }
 
     pub(crate) fn new(config: RegistrarConfig) -> Self {
-        Self { config, users: HashMap::new(), keys: HashMap::new(), sources: HashMap::new(), wakes: BinaryHeap::new() }
+        let (users, keys, sources, wakes) = (HashMap::new(), HashMap::new(), HashMap::new(), BinaryHeap::new());
+        Self { config, users, keys, foreign: 0, sources, wakes }
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// Returns the number of bindings, without those of other nodes.
+    pub(crate) fn own(&self) -> usize {
+        self.keys.len() - self.foreign
+    }
+
+    fn len(&self) -> usize {
         self.keys.len()
     }
 
@@ -334,7 +364,7 @@ impl Registrar {
         for (contact, lifetime) in contacts.iter().zip(lifetimes) {
             let known = self.find(&register.aor, &contact.uri, contact.instance.as_deref()).map(|one| one.binding.id);
             if lifetime.is_zero() {
-                changes.extend(known.and_then(|id| self.remove(now, id)).map(|one| Change::Unbound(Box::new(one))));
+                changes.extend(known.map(|id| self.unregister(now, id, &register)).unwrap_or_default());
                 continue;
             }
             let direct = direct(&contact.uri, register.flow, register.symmetric);
@@ -358,7 +388,7 @@ impl Registrar {
             };
             let reported = Box::new(binding.clone());
             changes.push(if known.is_some() { Change::Refreshed(reported) } else { Change::Bound(reported) });
-            self.insert(now, binding, register.flow);
+            self.insert(now, binding, register.flow, Holder::Own);
         }
         changes.extend(self.make_room(now, &register.aor));
         Ok(changes)
@@ -371,7 +401,7 @@ impl Registrar {
             return None;
         }
         let change = Change::Restored(Box::new(binding.clone()));
-        self.insert(now, binding, flow);
+        self.insert(now, binding, flow, Holder::Own);
         Some(change)
     }
 
@@ -421,9 +451,9 @@ impl Registrar {
         preferred(self.valid(now, aor).filter(|entry| entry.has_contact(contact))).map(|entry| entry.flow)
     }
 
-    /// Returns whether a phone of this user can be reached at this address, with any port.
+    /// Returns whether a phone of this user registered from this address, with any port.
     pub(crate) fn has_contact_at(&self, now: Instant, aor: &Aor, ip: IpAddr) -> bool {
-        self.valid(now, aor).any(|entry| entry.flow.peer.ip() == ip)
+        self.valid(now, aor).any(|entry| entry.binding.source.ip() == ip)
     }
 
     /// Returns whether a phone of this user registered from exactly this address and port.
@@ -441,14 +471,12 @@ impl Registrar {
     /// because the server cannot connect to a browser. A browser that connects again has another Contact.
     pub(crate) fn lose_connection(&mut self, now: Instant, peer: SocketAddr) -> Vec<Change> {
         let mut ended = Vec::new();
-        for id in self.sources.get(&peer).into_iter().flatten() {
-            let entries = self.keys.get(id).and_then(|key| self.users.get_mut(key));
-            let entry = entries.into_iter().flatten().find(|entry| entry.binding.id == *id);
-            if let Some(entry) = entry.filter(|entry| entry.flow.transport.is_reliable()) {
+        for id in self.sources.get(&peer).cloned().unwrap_or_default() {
+            if let Some(entry) = self.entry_mut(id).filter(|entry| entry.flow.transport.is_reliable()) {
                 entry.flow.connection = None;
                 entry.flow.peer = entry.binding.direct.unwrap_or(peer);
                 if entry.flow.transport.is_websocket() {
-                    ended.push(*id);
+                    ended.push(id);
                 }
             }
         }
@@ -462,32 +490,32 @@ impl Registrar {
     /// Returns the next expired binding or the next keep-alive that is due. Call this method until it returns `None`.
     pub(crate) fn take_due(&mut self, now: Instant) -> Option<Due> {
         while self.wakes.peek().is_some_and(|Reverse((at, _))| *at <= now) {
-            let Some(Reverse((_, id))) = self.wakes.pop() else { break };
-            let Some(entry) = self
-                .keys
-                .get(&id)
-                .and_then(|key| self.users.get(key))
-                .into_iter()
-                .flatten()
-                .find(|entry| entry.binding.id == id)
-            else {
-                continue;
-            };
+            let Some(Reverse((at, id))) = self.wakes.pop() else { break };
+            let Some(entry) = self.entry(id).filter(|entry| entry.wake == at) else { continue };
             if entry.expires <= now {
-                if let Some(binding) = self.remove(now, id) {
-                    return Some(Due::Expired(Box::new(binding)));
+                if let Some(change) = self.end(now, id) {
+                    return Some(Due::Expired(change));
                 }
                 continue;
             }
-            let (target, at) = (entry.target(), entry.expires.min(now + self.interval()));
-            self.wakes.push(Reverse((at, id)));
+            let (target, is_own) = (entry.target(), entry.is_own());
+            self.wake_again(now, id);
             // If a connection is closed, only the phone can open a new one.
             let open = is_open(target.flow);
-            if self.config.keep_alive != KeepAlive::Off && open {
+            if self.config.keep_alive != KeepAlive::Off && open && is_own {
                 return Some(Due::KeepAlive(Box::new(target)));
             }
         }
         None
+    }
+
+    /// Sets the time of the next check of a binding.
+    fn wake_again(&mut self, now: Instant, id: BindingId) {
+        let soon = now + self.interval();
+        let Some(entry) = self.entry_mut(id) else { return };
+        entry.wake = if entry.is_own() { entry.expires.min(soon) } else { entry.expires };
+        let wake = entry.wake;
+        self.wakes.push(Reverse((wake, id)));
     }
 
     fn interval(&self) -> Duration {
@@ -520,33 +548,57 @@ impl Registrar {
         })
     }
 
-    fn insert(&mut self, now: Instant, binding: Binding, flow: Flow) {
+    fn entry(&self, id: BindingId) -> Option<&Entry> {
+        self.users.get(self.keys.get(&id)?)?.iter().find(|entry| entry.binding.id == id)
+    }
+
+    fn entry_mut(&mut self, id: BindingId) -> Option<&mut Entry> {
+        self.users.get_mut(self.keys.get(&id)?)?.iter_mut().find(|entry| entry.binding.id == id)
+    }
+
+    fn insert(&mut self, now: Instant, binding: Binding, flow: Flow, holder: Holder) {
         if self.keys.contains_key(&binding.id) {
             self.remove(now, binding.id);
         }
         let (id, key, expires) = (binding.id, key(&binding.aor), now + binding.expires_in);
-        self.sources.entry(binding.source).or_default().insert(id);
+        match holder {
+            Holder::Own => {
+                self.sources.entry(binding.source).or_default().insert(id);
+            }
+            Holder::Node { .. } => self.foreign += 1,
+        }
         self.keys.insert(id, key.clone());
-        self.wakes.push(Reverse((expires.min(now + self.interval()), id)));
-        self.users.entry(key).or_default().push(Entry { binding, flow, expires, refreshed: now });
+        let entry = Entry { binding, flow, holder, expires, refreshed: now, wake: expires };
+        self.users.entry(key).or_default().push(entry);
+        self.wake_again(now, id);
     }
 
-    fn remove(&mut self, now: Instant, id: BindingId) -> Option<Binding> {
+    fn remove(&mut self, now: Instant, id: BindingId) -> Option<Entry> {
         let key = self.keys.remove(&id)?;
         let entries = self.users.get_mut(&key)?;
         let at = entries.iter().position(|entry| entry.binding.id == id)?;
-        let Entry { mut binding, expires, .. } = entries.remove(at);
+        let mut entry = entries.remove(at);
         if entries.is_empty() {
             self.users.remove(&key);
         }
-        if let Some(ids) = self.sources.get_mut(&binding.source) {
+        if !entry.is_own() {
+            self.foreign -= 1;
+        } else if let Some(ids) = self.sources.get_mut(&entry.binding.source) {
             ids.remove(&id);
             if ids.is_empty() {
-                self.sources.remove(&binding.source);
+                self.sources.remove(&entry.binding.source);
             }
         }
-        binding.expires_in = expires.saturating_duration_since(now);
-        Some(binding)
+        entry.binding.expires_in = entry.expires.saturating_duration_since(now);
+        Some(entry)
+    }
+
+    /// Removes a binding. Returns the change that reports its end.
+    fn end(&mut self, now: Instant, id: BindingId) -> Option<Change> {
+        let entry = self.remove(now, id)?;
+        let is_own = entry.is_own();
+        let binding = Box::new(entry.binding);
+        Some(if is_own { Change::Unbound(binding) } else { Change::Forgotten(binding) })
     }
 
     fn unregister_all(&mut self, now: Instant, register: &Register) -> Result<Vec<Change>, Refusal> {
@@ -554,7 +606,7 @@ impl Registrar {
             return Err(Refusal::OutOfOrder);
         }
         let ids: Vec<BindingId> = self.of(&register.aor).map(|entry| entry.binding.id).collect();
-        Ok(self.remove_all(now, ids))
+        Ok(ids.into_iter().flat_map(|id| self.unregister(now, id, register)).collect())
     }
 
     fn expire(&mut self, now: Instant, aor: &Aor) -> Vec<Change> {
@@ -575,15 +627,19 @@ impl Registrar {
     }
 
     fn remove_all(&mut self, now: Instant, ids: Vec<BindingId>) -> Vec<Change> {
-        let removed = ids.into_iter().filter_map(|id| self.remove(now, id));
-        removed.map(|binding| Change::Unbound(Box::new(binding))).collect()
+        ids.into_iter().filter_map(|id| self.end(now, id)).collect()
     }
 }
 
 impl Entry {
     /// Returns the preference among the bindings of a phone: the greatest value is used.
     fn preference(&self) -> (u16, bool, Instant) {
-        (self.binding.q, is_open(self.flow), self.refreshed)
+        // Only the other node knows whether a flow to it is open.
+        (self.binding.q, is_open(self.flow) || !self.is_own(), self.refreshed)
+    }
+
+    fn is_own(&self) -> bool {
+        self.holder == Holder::Own
     }
 
     fn has_contact(&self, uri: &Uri) -> bool {
@@ -593,11 +649,16 @@ impl Entry {
     fn target(&self) -> ContactTarget {
         // A datagram can be sent to either address. A connection leads only to its source.
         let flow = match self.binding.direct {
-            Some(direct) if !self.flow.transport.is_reliable() => Flow { peer: direct, ..self.flow },
+            Some(direct) if !self.flow.transport.is_reliable() && self.is_own() => Flow { peer: direct, ..self.flow },
             _ => self.flow,
         };
+        let node = match &self.holder {
+            Holder::Own => None,
+            Holder::Node { route } => route.clone(),
+        };
         let Binding { contact, path, .. } = &self.binding;
-        let routes = path.iter().map(|path| Bytes::copy_from_slice(path.as_bytes())).collect();
+        let path = path.iter().map(|path| Bytes::copy_from_slice(path.as_bytes()));
+        let routes = node.into_iter().chain(path).collect();
         ContactTarget { contact: contact.clone(), routes, flow }
     }
 }

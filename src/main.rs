@@ -50,6 +50,8 @@ enum Command {
     Phones(tandem_cli::phones::Arguments),
     Trunks(tandem_cli::trunks::Arguments),
     Numbers(tandem_cli::numbers::Arguments),
+    Nodes(tandem_cli::nodes::Nodes),
+    Drain(tandem_cli::nodes::Drain),
     Signature(tandem_cli::signature::Arguments),
     Trace(tandem_cli::trace::Arguments),
     Explain(tandem_cli::explain::Arguments),
@@ -104,7 +106,7 @@ const AFTER_HELP: &str = concat!(
 "
     ),
     "
-Without --config, commands that ask a running server (calls, show, errors, phones, trunks, numbers, signature, trace, explain, env",
+Without --config, commands that ask a running server (calls, show, errors, phones, trunks, numbers, nodes, drain, signature, trace, explain, env",
     with_tools!(", call, ca, proxy"),
     ", check, doctor) read tandem.toml in this directory. If there is none, they read /etc/tandem/tandem.toml, the configuration of
 the installed service; run them as root. If a server without a configuration runs in this directory, for example `tandem dev`,
@@ -163,6 +165,8 @@ fn main() -> ExitCode {
         Command::Phones(arguments) => tandem_cli::phones::run(arguments),
         Command::Trunks(arguments) => tandem_cli::trunks::run(arguments),
         Command::Numbers(arguments) => tandem_cli::numbers::run(arguments),
+        Command::Nodes(arguments) => tandem_cli::nodes::nodes(arguments),
+        Command::Drain(arguments) => tandem_cli::nodes::drain(arguments),
         Command::Signature(arguments) => tandem_cli::signature::run(arguments),
         Command::Trace(arguments) => tandem_cli::trace::run(arguments),
         Command::Explain(arguments) => tandem_cli::explain::run(arguments),

@@ -426,6 +426,14 @@ causes! {
             "The bucket of the recordings does not answer, or refuses a request."
             "Check recordings.url, recordings.s3 and the network to the endpoint. Recordings wait on the disk, and are uploaded when the bucket answers."
             "Calls and new recordings continue. A recording that is only in the bucket cannot be played meanwhile: the API answers 503. `tandem_recordings_waiting` is the number of recordings that wait on the disk of this server.";
+        BusAway "bus-away"
+            "This node of a cluster is not connected to the bus (NATS)."
+            "Start the NATS server, or check cluster.bus and the network to it. The node connects again by itself."
+            "Calls continue, and new calls are taken. A request for a call of another node gets 503 with `Retry-After`, and the console shows only the events of the node that it is connected to.";
+        NodeDied "node-died"
+            "A node of the cluster did not renew its lease in time. Another node has ended its calls."
+            "Look for the reason on the machine of the node: journalctl -u tandem, its network, and its connection to the database."
+            "The callers and the called parties get a BYE from the other node, the records and the webhooks say that the calls have ended. The node takes part again after its next start.";
         Shutdown "shutdown"
             "The server was stopped during the call, or refused a call because it is being stopped."
             "Nothing is wrong with the call. A longer drain_timeout lets calls end by themselves before the stop.";

@@ -10,7 +10,7 @@ use tandem_history::recordings::RecordingFiles;
 use tandem_history::records;
 use tandem_id::{AccountName, ConferenceId, LegId};
 use tandem_store::resources::{self, Filter, Kind, Resource};
-use tandem_store::{self as store, Cursor, Store, StoreError};
+use tandem_store::{self as store, Cursor, OwnedBy, Store, StoreError};
 
 use super::Conferences;
 
@@ -241,10 +241,10 @@ pub(super) struct UnfinishedConference {
     pub(super) participants: Vec<ParticipantInfo>,
 }
 
-/// Returns the conferences that were live when the server crashed.
-pub(super) async fn unfinished(store: &Store) -> Result<Vec<UnfinishedConference>, StoreError> {
+/// Returns the conferences of `owner` that were live when their server crashed.
+pub(super) async fn unfinished(store: &Store, owner: &OwnedBy) -> Result<Vec<UnfinishedConference>, StoreError> {
     let mut left = Vec::new();
-    for mark in resources::all(store, LIVE()).await? {
+    for mark in resources::all(store, LIVE()).await?.into_iter().filter(|mark| owner.includes(!mark.id)) {
         match resources::get(store, CONFERENCE(), &mark.account, !mark.id).await? {
             Some(row) => {
                 let filter = Filter { parent: Some(row.id), ..Filter::default() };
@@ -316,10 +316,10 @@ mod tests {
         let info = room(ConferenceStatus::InProgress);
         put(&store, &info).await.unwrap();
         resources::put(&store, LIVE(), &mark(&info)).await.unwrap();
-        let left = unfinished(&store).await.unwrap();
+        let left = unfinished(&store, &OwnedBy::Anybody).await.unwrap();
         assert_eq!(left.iter().map(|one| one.info.id).collect::<Vec<_>>(), [ConferenceId(7)]);
         resources::delete(&store, CONFERENCE(), &AccountName::new("acme"), 7).await.unwrap();
-        assert!(unfinished(&store).await.unwrap().is_empty(), "it was deleted");
+        assert!(unfinished(&store, &OwnedBy::Anybody).await.unwrap().is_empty(), "it was deleted");
         store.close().await;
     }
 
@@ -329,10 +329,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = open(&folder).await;
         stored(&store, ConferenceStatus::InProgress, vec![Opened, Started]).await;
-        let left = unfinished(&store).await.unwrap();
+        let left = unfinished(&store, &OwnedBy::Anybody).await.unwrap();
         assert_eq!(left.iter().map(|one| one.info.status).collect::<Vec<_>>(), [ConferenceStatus::InProgress]);
         stored(&store, ConferenceStatus::Completed, vec![Ended]).await;
-        assert!(unfinished(&store).await.unwrap().is_empty());
+        assert!(unfinished(&store, &OwnedBy::Anybody).await.unwrap().is_empty());
         let row = resources::get(&store, CONFERENCE(), &AccountName::new("acme"), 7).await.unwrap().unwrap();
         assert_eq!(row.details.status, ConferenceStatus::Completed, "the record stays");
         store.close().await;
@@ -360,7 +360,7 @@ mod tests {
             left(3, ParticipantStatus::Failed),
         ];
         stored(&store, ConferenceStatus::InProgress, events).await;
-        let found = unfinished(&store).await.unwrap();
+        let found = unfinished(&store, &OwnedBy::Anybody).await.unwrap();
         let legs: Vec<_> = found[0].participants.iter().map(|one| (one.leg.0, one.status)).collect();
         assert_eq!(legs, [(2, ParticipantStatus::Expected), (4, ParticipantStatus::Connected)]);
         store.close().await;

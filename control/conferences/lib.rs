@@ -47,7 +47,7 @@ use tandem_history::records;
 use tandem_host::clock;
 use tandem_id::{AccountName, ConferenceId, LegId, OpId, RecordingId, StreamId};
 use tandem_media as media;
-use tandem_store::{self as store, StoreError};
+use tandem_store::{self as store, OwnedBy, StoreError};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -768,9 +768,9 @@ impl Drop for Reservation {
 
 /// Ends the conferences that were live before a crash, and reports the end of each conference. Returns the number of
 /// these conferences.
-pub async fn recover(conferences: &Conferences, now: Timestamp) -> Result<usize, StoreError> {
+pub async fn recover(conferences: &Conferences, owner: &OwnedBy, now: Timestamp) -> Result<usize, StoreError> {
     let services = &*conferences.0.services;
-    let left = history::unfinished(&services.store).await?;
+    let left = history::unfinished(&services.store, owner).await?;
     let count = left.len();
     for history::UnfinishedConference { mut info, participants } in left {
         let count = store::deliveries::list(&services.store, info.id.0).await?.len();

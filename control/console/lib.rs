@@ -23,6 +23,7 @@ mod legs;
 mod list;
 mod list_route;
 mod live;
+mod nodes;
 mod numbers;
 pub mod page;
 mod phone;
@@ -95,6 +96,7 @@ pub fn routes(app: App, sessions: Arc<Sessions>) -> Router<App> {
         .merge(errors::routes())
         .merge(explain::routes())
         .merge(live::routes())
+        .merge(nodes::routes())
         .merge(numbers::routes())
         .merge(phone::routes(desk))
         .merge(phones::routes())

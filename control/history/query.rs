@@ -92,6 +92,7 @@ impl LegFilter {
             direction: self.direction.map(|direction| records::direction_word(direction).to_owned()),
             live: self.live || !self.status.is_empty() && self.status.iter().all(|status| !status.is_final()),
             over: false,
+            without_live_of: None,
             created: TimeRange::default(),
             answered: self.answered.into(),
             ended: self.ended.into(),
@@ -106,8 +107,21 @@ impl LegFilter {
 
 /// Whether a leg matches the criteria. `accounts` are the accounts whose legs match.
 pub fn selects(filter: &CallFilter, accounts: &[AccountName], leg: &LegInfo) -> bool {
-    let CallFilter { to, from, parent, session, status, live, over, dialect, direction, created, answered, ended } =
-        filter;
+    let CallFilter {
+        to,
+        from,
+        parent,
+        session,
+        status,
+        live,
+        over,
+        without_live_of: _,
+        dialect,
+        direction,
+        created,
+        answered,
+        ended,
+    } = filter;
     let is = |text: &Option<String>, of_leg: &str| text.as_deref().is_none_or(|text| text == of_leg);
     // The text of a party may need an allocation.
     let is_party = |text: &Option<String>, of_leg: &Address| text.as_deref().is_none_or(|text| text == of_leg.text());

@@ -191,6 +191,19 @@ pub async fn keep(store: &Store, queue: &Queue) -> Result<(), StoreError> {
     resources::put(store, KIND, &row).await.map(|_| ())
 }
 
+impl From<Resource<Details>> for Queue {
+    fn from(row: Resource<Details>) -> Self {
+        Self {
+            id: QueueId(row.id),
+            account: row.account,
+            name: row.name.into(),
+            max_size: row.details.max_size,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }
+}
+
 /// Deletes a queue from the database.
 pub async fn forget(store: &Store, queue: &Queue) -> Result<(), StoreError> {
     resources::delete(store, KIND, &queue.account, queue.id.0).await.map(|_| ())
@@ -200,17 +213,41 @@ impl Queues {
     /// Reads the stored queues. No legs wait in these queues. Later changes of queues are published to `events`.
     pub async fn load(store: &Store, events: Bus) -> Result<Self, StoreError> {
         let mut table = QueueTable { events, ..QueueTable::default() };
-        for row in resources::all(store, KIND).await? {
-            table.add(Queue {
-                id: QueueId(row.id),
-                account: row.account,
-                name: row.name.into(),
-                max_size: row.details.max_size,
-                created_at: row.created_at,
-                updated_at: row.updated_at,
-            });
-        }
+        resources::all(store, KIND).await?.into_iter().map(Queue::from).for_each(|queue| table.add(queue));
         Ok(Self(Arc::new(Mutex::new(table))))
+    }
+
+    /// Reads the stored queues again, because another node has changed them. A queue in which legs wait stays, although it
+    /// was deleted.
+    pub async fn reload(&self, store: &Store) -> Result<(), StoreError> {
+        let stored: Vec<Queue> = resources::all(store, KIND).await?.into_iter().map(Queue::from).collect();
+        let mut table = self.0.lock();
+        let is_gone =
+            |live: &LiveQueue| live.callers.is_empty() && stored.iter().all(|queue| queue.id != live.queue.id);
+        let gone: Vec<Queue> =
+            table.queues.values().filter(|live| is_gone(live)).map(|live| live.queue.clone()).collect();
+        for queue in gone {
+            table.publish(queue.id, QueueChange::Deleted);
+            table.queues.remove(&queue.id);
+            table.names.remove(&(queue.account, queue.name));
+        }
+        for queue in stored {
+            let id = queue.id;
+            let known = table.queues.get_mut(&id).map(|live| std::mem::replace(&mut live.queue, queue.clone()));
+            match known {
+                Some(known) if known == queue => {}
+                Some(known) => {
+                    table.names.remove(&(known.account, known.name));
+                    table.names.insert((queue.account, queue.name), id);
+                    table.publish(id, QueueChange::Changed);
+                }
+                None => {
+                    table.add(queue);
+                    table.publish(id, QueueChange::Created);
+                }
+            }
+        }
+        Ok(())
     }
 
     // The following functions are for calls.

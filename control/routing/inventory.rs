@@ -56,6 +56,14 @@ impl Inventory {
             profiles: ResourceCache::load(store).await?,
         })
     }
+
+    /// Reads the inventory from the database again, because another node has changed it.
+    pub async fn reload(&self, store: &Store) -> Result<(), StoreError> {
+        self.numbers.reload(store).await?;
+        self.applications.reload(store).await?;
+        self.callers.reload(store).await?;
+        self.profiles.reload(store).await
+    }
 }
 
 /// A number. The name of the resource is the dialled number.

@@ -459,8 +459,8 @@ pub fn keep(store: &Store, change: sip::Change) {
             Write::Binding(Box::new(row(*binding, clock::time())))
         }
         sip::Change::Unbound(binding) => Write::Unbinding(binding.id.0),
-        // The binding came from the store.
-        sip::Change::Restored(_) => return,
+        // The binding came from the store, or another node stores it.
+        sip::Change::Restored(_) | sip::Change::Learned(_) | sip::Change::Forgotten(_) => return,
     };
     store.writer().try_submit(write);
 }

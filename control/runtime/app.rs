@@ -64,6 +64,8 @@ pub type Reloaded = Result<String, String>;
 pub enum ConfigRequest {
     /// Reads the configuration file again.
     Reload(oneshot::Sender<Reloaded>),
+    /// Reads the entries of the web console again, because another node has changed them. An error is a text.
+    ReadEntries(oneshot::Sender<Result<(), String>>),
     /// Makes, changes, removes or checks an entry of the web console.
     Change(Box<EntryChange>, oneshot::Sender<Result<EntryChanged, EntryRefused>>),
     /// Lists the entries of the file and of the web console, in this order. An error says that the database failed.
@@ -84,6 +86,11 @@ impl Configuration {
     /// Requests a reload and waits until the reload is complete. Returns `None` if no task serves the requests.
     pub async fn reload(&self) -> Option<Reloaded> {
         self.ask(ConfigRequest::Reload).await
+    }
+
+    /// Requests that the entries are read again. Returns `None` if no task serves the requests.
+    pub async fn read_entries(&self) -> Option<Result<(), String>> {
+        self.ask(ConfigRequest::ReadEntries).await
     }
 
     /// Requests a change of an entry. Returns `None` if no task serves the requests.

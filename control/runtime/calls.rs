@@ -1,6 +1,7 @@
 //! All calls of the server. This module accepts and makes calls, passes requests to live calls, and finds ended calls
 //! in the database.
 
+mod elsewhere;
 mod incoming;
 mod merge;
 mod outgoing;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use tandem_call::command::{Accepted, Command, Refused, Request};
 use tandem_call::leg::LegInfo;
 use tandem_call::stream::StreamTransport;
+use tandem_cluster::Refusal;
 use tandem_history::refusals::Refusals;
 use tandem_host::clock;
 use tandem_id::{CallId, LegId};
@@ -41,7 +43,10 @@ impl Calls {
         let services = Arc::new(services);
         reporting::connect(&services);
         let registry = Registry::new(services);
-        Self(Arc::new(Shared { registry, draining: CancellationToken::new(), refusals: Refusals::default() }))
+        let calls =
+            Self(Arc::new(Shared { registry, draining: CancellationToken::new(), refusals: Refusals::default() }));
+        calls.answer_other_nodes();
+        calls
     }
 
     pub fn services(&self) -> &Arc<Services> {
@@ -91,7 +96,13 @@ impl Calls {
 
     /// Whether new calls are accepted.
     pub fn accepts(&self) -> bool {
-        !self.0.draining.is_cancelled()
+        self.refusal().is_none()
+    }
+
+    /// Returns the reason why no new calls are accepted.
+    pub fn refusal(&self) -> Option<Refusal> {
+        let is_stopping = self.0.draining.is_cancelled();
+        if is_stopping { Some(Refusal::Stopping) } else { self.services().cluster.refusal() }
     }
 
     /// Waits until no new calls are accepted any more.

@@ -22,7 +22,7 @@ use tandem_id::{LegId, RecordingId};
 use tandem_media::{RecordedFile, RecordingKey};
 use tandem_sip::DialogState;
 use tandem_store::deliveries::DeliveryRow;
-use tandem_store::{self as store, StoreError};
+use tandem_store::{self as store, OwnedBy, StoreError};
 use tandem_webhooks::Delivery;
 
 use crate::services::Services;
@@ -54,17 +54,29 @@ pub struct Recovered {
     pub adopted: usize,
 }
 
-/// Ends the records that an earlier process left unfinished. Recordings come first, because an application receives the
+/// The process whose unfinished work is repaired.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// The owner of the calls and recordings.
+    pub owner: OwnedBy,
+    /// The last time at which the process was alive. `None` if it never was.
+    pub last_alive: Option<Timestamp>,
+    /// Whether the files of its recordings are on this machine.
+    pub has_files: bool,
+}
+
+/// Ends the records that an ended process left unfinished. Recordings come first, because an application receives the
 /// notices of recordings before the notice of the leg's end.
-pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> {
+pub async fn recover(services: &Arc<Services>, ended: &Ended) -> Result<Recovered, StoreError> {
     let store = &services.store;
-    let stopped = store::server::last_alive(store).await?;
+    let stopped = ended.last_alive;
+    store.pass_other_sequences();
     let mut last_alive = stopped.unwrap_or_else(clock::time);
     let mut recovered = Recovered::default();
     // The recordings that were requested with their leg. The notice of the leg's end contains such a recording.
     let mut own = HashMap::new();
     loop {
-        let rows = store::recordings::unfinished(store).await?;
+        let rows = store::recordings::unfinished(store, &ended.owner).await?;
         if rows.is_empty() {
             break;
         }
@@ -73,7 +85,7 @@ pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> 
             let leg = store::calls::find(store, row.leg).await?.as_ref().and_then(records::leg_of);
             if let (Some(recording), Some(leg)) = (records::recording_of(&row), leg) {
                 let leg = Arc::new(leg);
-                let recording = finish_recording(services, recording, &leg).await?;
+                let recording = finish_recording(services, ended, recording, &leg).await?;
                 // The server ran at least until the end of this recording.
                 last_alive = last_alive.max(recording.ended_at.unwrap_or(recording.started_at));
                 if recording.spec.source == RecordingSource::Outbound {
@@ -88,7 +100,7 @@ pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> 
         }
     }
     loop {
-        let rows = store::calls::unfinished(store).await?;
+        let rows = store::calls::unfinished(store, &ended.owner).await?;
         if rows.is_empty() {
             break;
         }
@@ -108,8 +120,10 @@ pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> 
             }
         }
     }
-    recovered.conferences = conferences::recover(&services.conferences, last_alive).await?;
-    recovered.adopted = adopt_recordings(services, stopped).await?;
+    recovered.conferences = conferences::recover(&services.conferences, &ended.owner, last_alive).await?;
+    if ended.has_files {
+        recovered.adopted = adopt_recordings(services, stopped).await?;
+    }
     store.flush().await?;
     Ok(recovered)
 }
@@ -158,11 +172,14 @@ async fn finish_leg(
 
 async fn finish_recording(
     services: &Arc<Services>,
+    ended: &Ended,
     mut recording: Recording,
     leg: &Arc<LegInfo>,
 ) -> Result<Recording, StoreError> {
     let path = services.recording_path(recording.id);
-    let repaired = {
+    let repaired = if !ended.has_files {
+        Ok(Err(io::Error::other("the file is on the disk of the node that died")))
+    } else {
         let (path, key) = (path.clone(), services.recordings.key.clone());
         tokio::task::spawn_blocking(move || tandem_media::repair_recording(&path, key.as_ref())).await
     };

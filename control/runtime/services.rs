@@ -10,6 +10,7 @@ use tandem_call::address::Address;
 use tandem_call::leg::LegInfo;
 use tandem_call::route::Route;
 use tandem_clients::Clients;
+use tandem_cluster::Cluster;
 use tandem_conferences::Conferences;
 use tandem_conversations::Conversations;
 use tandem_dialect::Dialects;
@@ -50,6 +51,8 @@ pub struct Services {
     pub media: media::Engine,
     /// The database of records and resources.
     pub store: Store,
+    /// The nodes, if this server is a node of a cluster.
+    pub cluster: Cluster,
     /// HTTP client for documents, files and streams.
     pub client: Client,
     /// Audio for playback.

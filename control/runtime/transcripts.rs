@@ -19,7 +19,7 @@ use tandem_host::clock;
 use tandem_id::TranscriptionId;
 use tandem_speech::recognise::RecogniseError;
 use tandem_store::resources::{self, Filter, Kind, Resource};
-use tandem_store::{self as store, Page, StoreError, TimeRange};
+use tandem_store::{self as store, OwnedBy, Page, StoreError, TimeRange};
 
 use crate::services::Services;
 
@@ -47,14 +47,17 @@ pub fn begin(services: &Arc<Services>, leg: Arc<LegInfo>, recording: Recording, 
     });
 }
 
-/// Resumes the unfinished transcriptions of an earlier process. Returns the number of resumed transcriptions.
-pub async fn recover(services: &Arc<Services>) -> Result<usize, StoreError> {
+/// Resumes the unfinished transcriptions of an ended process. Returns the number of resumed transcriptions.
+pub async fn recover(services: &Arc<Services>, owner: &OwnedBy) -> Result<usize, StoreError> {
     let since = clock::time().checked_sub(MAX_RETRY_AGE).ok();
     let filter = Filter { updated: TimeRange { since, ..TimeRange::default() }, ..Filter::default() };
     let mut found = 0;
     for account in services.accounts.all().iter() {
         let rows = resources::list(&services.store, TRANSCRIPTS, &account.name, &filter, &Page::first(1_000)).await?;
-        for row in rows.into_iter().filter(|row| row.details.state == TranscriptState::InProgress) {
+        let is_left = |row: &Resource<Transcript>| {
+            row.details.state == TranscriptState::InProgress && owner.includes(row.details.recording.id.0)
+        };
+        for row in rows.into_iter().filter(is_left) {
             let leg = store::calls::find(&services.store, row.details.recording.leg.0).await?;
             let Some(leg) = leg.as_ref().and_then(records::leg_of) else { continue };
             found += 1;

@@ -9,6 +9,7 @@ mod features;
 mod figures;
 pub mod listener;
 mod metrics;
+mod owner;
 mod pages;
 mod requests;
 mod sip_websocket;
@@ -107,7 +108,8 @@ pub fn router(
         .layer(middleware::map_response(pages::printable))
         .layer(middleware::from_fn_with_state(app.clone(), requests::note_change))
         .layer(middleware::from_fn_with_state(sessions, session::identify));
-    Router::new()
+    let (cluster, store) = (app.calls.services().cluster.clone(), app.calls.services().store.clone());
+    let routes = Router::new()
         .merge(apis)
         .merge(console)
         .merge(metrics)
@@ -121,7 +123,14 @@ pub fn router(
         .merge(gateways)
         .layer(middleware::from_fn_with_state(Arc::new(browsers::Browsers::new(app.clone(), proxies)), browsers::open))
         .layer(middleware::from_fn(twilio::rest::elsewhere::refuse))
-        .layer(middleware::from_fn_with_state(app, note_refused))
+        .layer(middleware::from_fn_with_state(app, note_refused));
+    if !cluster.is_on() {
+        return routes;
+    }
+    owner::answer(&cluster, &store, &routes);
+    routes
+        .layer(middleware::from_fn_with_state(cluster, owner::forward))
+        .layer(middleware::from_fn_with_state(store, owner::store_changes))
 }
 
 /// Builds the routes of a separate listener for `/metrics`.
@@ -135,8 +144,8 @@ pub fn metrics_router(app: App) -> Router {
 
 /// `GET /readyz`: whether the server takes new calls. The answer 503 has the reason.
 async fn ready(State(app): State<App>) -> Response {
-    if !app.calls.accepts() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
+    if let Some(refusal) = app.calls.refusal() {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("{refusal}\n")).into_response();
     }
     if let Some(shortage) = app.calls.services().media.shortage() {
         let headers = [(header::RETRY_AFTER, "5")];

@@ -7,6 +7,7 @@
 
 mod application;
 mod bridge;
+mod cluster;
 mod console;
 mod endpoint;
 pub mod entry;
@@ -33,6 +34,7 @@ use tandem_call::Method;
 
 pub use self::application::{Application, ApplicationKind, PROVIDERS, provider_of_application};
 pub use self::bridge::{Bridge, RecordBridge};
+pub use self::cluster::ClusterConfig;
 pub use self::console::{ConsoleConfig, ConsoleRole, ConsoleUser};
 pub use self::endpoint::EndpointConfig;
 use self::network::networks;

@@ -4,12 +4,13 @@ use jiff::Timestamp;
 use sqlx::AnyConnection;
 use sqlx::any::{AnyArguments, AnyRow};
 use tandem_id::AccountName;
+use tandem_id::node::NodeTag;
 
 use super::column::{Columns, hex, microseconds};
 use super::insert::{Backend, Insert};
 use super::select::{Conditions, began};
 use super::writer::Write;
-use super::{Cursor, Page, Store, StoreError, TimeRange};
+use super::{Cursor, OwnedBy, Page, Store, StoreError, TimeRange};
 
 /// The record of a leg.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +117,8 @@ pub struct CallFilter {
     pub live: bool,
     /// Whether only legs that have ended match.
     pub over: bool,
+    /// The node whose live legs do not match. Legs of other nodes match, live or ended.
+    pub without_live_of: Option<NodeTag>,
     /// The name of the dialect.
     pub dialect: Option<String>,
     /// The direction of the legs.
@@ -302,15 +305,12 @@ pub async fn count(store: &Store, account: &AccountName, filter: &CallFilter) ->
 }
 
 /// Returns the rows of calls that have not ended, of all accounts. Returns at most 1000 rows, the oldest first. After a
-/// crash, the server marks these calls as ended.
-pub async fn unfinished(store: &Store) -> Result<Vec<CallRow>, StoreError> {
+/// crash of the owner, a server marks these calls as ended.
+pub async fn unfinished(store: &Store, owner: &OwnedBy) -> Result<Vec<CallRow>, StoreError> {
     store.flush().await?;
-    sqlx::query("SELECT * FROM calls WHERE ended_at IS NULL ORDER BY created_at, id LIMIT 1000")
-        .fetch_all(&store.pool)
-        .await?
-        .iter()
-        .map(read)
-        .collect()
+    let owned = owner.condition("id");
+    let sql = format!("SELECT * FROM calls WHERE ended_at IS NULL AND {owned} ORDER BY created_at, id LIMIT 1000");
+    sqlx::query(super::assembled(sql)).fetch_all(&store.pool).await?.iter().map(read).collect()
 }
 
 /// The statement that adds or updates rows. An update does not set the columns that never change. For each column that
@@ -379,6 +379,10 @@ fn filter_conditions(mut conditions: Conditions, filter: &CallFilter) -> Conditi
         // An expression has no index, so the condition does not change which index the list uses. The live legs that the
         // list then skips are few.
         conditions.and("COALESCE(ended_at, 0) > 0");
+    }
+    if let Some(node) = filter.without_live_of {
+        let other = OwnedBy::NoneOf(vec![node]).condition("id");
+        conditions.and(&format!("(COALESCE(ended_at, 0) > 0 OR {other})"));
     }
     // A number of the server often receives more calls than one party makes.
     conditions.is(("from_address", "calls_by_from"), filter.from.clone());

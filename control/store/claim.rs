@@ -1,8 +1,8 @@
-//! Ensures that only one server uses a database. A second server would mistake the live calls of the first server for
-//! calls that a crash has left behind.
+//! Ensures that only one server, or only the nodes of one cluster, use a database. A second server would mistake the live
+//! calls of the first server for calls that a crash has left behind.
 //!
-//! On PostgreSQL, a separate connection holds an advisory lock. PostgreSQL releases the lock when this connection ends
-//! for any reason. On SQLite, the server locks the file of the database.
+//! On PostgreSQL, a separate connection holds an advisory lock. The nodes of a cluster share the lock. PostgreSQL releases
+//! the lock when this connection ends for any reason. On SQLite, the server locks the file of the database.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -37,6 +37,25 @@ const SECOND_LOOK: Duration = Duration::from_millis(2_500);
 /// unreachable for 10 + 3 * 5 s.
 const KEEPALIVES: [&str; 3] =
     ["SET tcp_keepalives_idle = 10", "SET tcp_keepalives_interval = 5", "SET tcp_keepalives_count = 3"];
+
+/// Who may use the database beside this server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sharing {
+    /// Nobody.
+    Alone,
+    /// The other nodes of the cluster.
+    Nodes,
+}
+
+impl Sharing {
+    /// Returns the statement that tries to take the lock.
+    fn statement(self) -> &'static str {
+        match self {
+            Self::Alone => "SELECT pg_try_advisory_lock($1)",
+            Self::Nodes => "SELECT pg_try_advisory_lock_shared($1)",
+        }
+    }
+}
 
 /// A lock that reserves the database for this server.
 pub(super) enum Claim {
@@ -78,11 +97,15 @@ pub(super) fn file(file: &DatabaseFile) -> Result<Claim, StoreError> {
 
 /// Takes the lock of PostgreSQL. A task watches the lock until the claim is dropped. If the lock is lost, the task
 /// takes the lock again as soon as possible. Until then, this server reports that it is not ready.
-pub(super) async fn lock(options: AnyConnectOptions, health: Arc<Health>) -> Result<Claim, StoreError> {
+pub(super) async fn lock(
+    options: AnyConnectOptions,
+    sharing: Sharing,
+    health: Arc<Health>,
+) -> Result<Claim, StoreError> {
     let mut connection = None;
     let mut refused = StoreError::Closed;
     for _ in 0..START.as_secs() {
-        match tokio::time::timeout(ANSWER_TIMEOUT, acquire(&options)).await {
+        match tokio::time::timeout(ANSWER_TIMEOUT, acquire(&options, sharing)).await {
             Ok(Ok(locked)) => {
                 connection = Some(locked);
                 break;
@@ -94,16 +117,15 @@ pub(super) async fn lock(options: AnyConnectOptions, health: Arc<Health>) -> Res
         tokio::time::sleep(CHECK_INTERVAL).await;
     }
     let Some(connection) = connection else { return Err(refused) };
-    Ok(Claim::Lock(tokio::spawn(watch(connection, options, health))))
+    Ok(Claim::Lock(tokio::spawn(watch(connection, options, sharing, health))))
 }
 
-async fn acquire(options: &AnyConnectOptions) -> Result<AnyConnection, Refused> {
+async fn acquire(options: &AnyConnectOptions, sharing: Sharing) -> Result<AnyConnection, Refused> {
     let mut connection = options.connect().await?;
     for setting in KEEPALIVES {
         connection.execute(setting).await?;
     }
-    let taken: bool =
-        sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(KEY).fetch_one(&mut connection).await?;
+    let taken: bool = sqlx::query_scalar(sharing.statement()).bind(KEY).fetch_one(&mut connection).await?;
     if taken {
         return Ok(connection);
     }
@@ -121,7 +143,7 @@ async fn holder(connection: &mut AnyConnection) -> Result<String, sqlx::Error> {
          JOIN pg_stat_activity a ON a.pid = l.pid \
          WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 \
          AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-         AND ((l.classid::bigint << 32) | l.objid::bigint) = $1",
+         AND ((l.classid::bigint << 32) | l.objid::bigint) = $1 LIMIT 1",
     )
     .bind(KEY)
     .fetch_one(connection)
@@ -130,7 +152,7 @@ async fn holder(connection: &mut AnyConnection) -> Result<String, sqlx::Error> {
     Ok(format!("its lock is held from {address}, by PostgreSQL's process {process}"))
 }
 
-async fn watch(connection: AnyConnection, options: AnyConnectOptions, health: Arc<Health>) {
+async fn watch(connection: AnyConnection, options: AnyConnectOptions, sharing: Sharing, health: Arc<Health>) {
     let mut connection = Some(connection);
     loop {
         tokio::time::sleep(CHECK_INTERVAL).await;
@@ -147,7 +169,7 @@ async fn watch(connection: AnyConnection, options: AnyConnectOptions, health: Ar
             }
             health.note(Check::Claim, Err(format!("the lock on the database is lost: {lost}")));
         }
-        match tokio::time::timeout(ANSWER_TIMEOUT, acquire(&options)).await {
+        match tokio::time::timeout(ANSWER_TIMEOUT, acquire(&options, sharing)).await {
             Ok(Ok(locked)) => {
                 connection = Some(locked);
                 health.note(Check::Claim, Ok(()));

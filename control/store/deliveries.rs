@@ -8,7 +8,7 @@ use tandem_id::AccountName;
 
 use super::column::{Columns, hex, microseconds};
 use super::writer::{Begun, Write};
-use super::{Store, StoreError};
+use super::{OwnedBy, Store, StoreError};
 
 /// The record of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,17 +111,21 @@ pub async fn pending(store: &Store, limit: u32) -> Result<Vec<DeliveryRow>, Stor
         .collect()
 }
 
-/// Returns at most `limit` names of queues with pending rows. The names are sorted. Only names that come after `after`
-/// are returned.
-pub async fn pending_queues(store: &Store, after: &str, limit: u32) -> Result<Vec<String>, StoreError> {
+/// Returns at most `limit` names of queues of `owner` with pending rows. The names are sorted. Only names that come after
+/// `after` are returned.
+pub async fn pending_queues(
+    store: &Store,
+    owner: &OwnedBy,
+    after: &str,
+    limit: u32,
+) -> Result<Vec<String>, StoreError> {
     store.flush().await?;
-    let rows = sqlx::query(
-        "SELECT DISTINCT queue FROM deliveries WHERE state = 'pending' AND queue > $1 ORDER BY queue LIMIT $2",
-    )
-    .bind(after.to_owned())
-    .bind(i64::from(limit))
-    .fetch_all(&store.pool)
-    .await?;
+    let sql = format!(
+        "SELECT DISTINCT queue FROM deliveries WHERE state = 'pending' AND queue > $1 AND {} ORDER BY queue LIMIT $2",
+        owner.condition("queue")
+    );
+    let rows =
+        sqlx::query(super::assembled(sql)).bind(after.to_owned()).bind(i64::from(limit)).fetch_all(&store.pool).await?;
     rows.iter().map(|row| Ok(row.try_get::<String, _>(0)?)).collect()
 }
 

@@ -47,7 +47,7 @@ impl Health {
     }
 
     /// Reports a problem. `account` is the account that the problem concerns, or the server.
-    pub(super) fn report(&self, account: &AccountName, cause: Cause, message: String) {
+    pub fn report(&self, account: &AccountName, cause: Cause, message: String) {
         match self.reporter.get() {
             Some(reporter) => reporter(account, cause, message),
             None => {

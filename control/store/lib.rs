@@ -21,6 +21,8 @@ pub mod events;
 mod file;
 pub mod health;
 mod insert;
+pub mod nodes;
+mod owned;
 mod read;
 pub mod recordings;
 pub mod resources;
@@ -48,8 +50,10 @@ use tandem_shares::ParentOf;
 use tokio::sync::Mutex;
 
 use claim::Claim;
+pub use claim::Sharing;
 use file::DatabaseFile;
 use health::Health;
+pub use owned::OwnedBy;
 use read::{READ_CONNECTIONS, READ_TIME, ReadPool, Reads};
 pub use select::{Cursor, Page, TimeRange};
 use writer::Writer;
@@ -63,6 +67,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "open applications", include_str!("migrations/0004_open_applications.sql")),
     (5, "indexes for lists", include_str!("migrations/0005_indexes_for_lists.sql")),
     (6, "causes of reports", include_str!("migrations/0006_causes_of_reports.sql")),
+    (7, "nodes", include_str!("migrations/0007_nodes.sql")),
 ];
 
 /// Number of connections for reads of single rows and for writes that do not go through the writer task. Reads of lists
@@ -269,13 +274,14 @@ impl Store {
         Ok(Store { pool, vital, reads, writer, sequence, health, file, options, claim: Arc::default() })
     }
 
-    /// Reserves the database for this server until [`Store::close`]. Returns [`StoreError::InUse`] if another server
-    /// has reserved the database, or uses the database without a reservation.
-    pub async fn claim(&self) -> Result<(), StoreError> {
+    /// Reserves the database until [`Store::close`]: for this server, or for this server and other nodes of its cluster.
+    /// Returns [`StoreError::InUse`] if another server has reserved the database, or uses the database without a
+    /// reservation.
+    pub async fn claim(&self, sharing: Sharing) -> Result<(), StoreError> {
         let claim = match &self.file {
             Some(file) => claim::file(file)?,
             None => {
-                let claim = claim::lock(self.options.clone(), self.health.clone()).await?;
+                let claim = claim::lock(self.options.clone(), sharing, self.health.clone()).await?;
                 if claim::is_alive(self, Timestamp::now()).await? {
                     return Err(StoreError::InUse(
                         "another server writes heartbeats, although this server holds the lock".into(),
@@ -317,6 +323,14 @@ impl Store {
         self.reads.close().await;
         self.pool.close().await;
         self.claim.lock().await.take();
+    }
+
+    /// Makes all later numbers of the sequence larger than the numbers that another server has taken until now. The
+    /// numbers begin with the time at the start of a server, so they are not larger than the time.
+    pub fn pass_other_sequences(&self) {
+        const CLOCK_DIFFERENCE: i64 = 5_000_000;
+        let now = Timestamp::now().as_microsecond();
+        self.sequence.fetch_max(now + CLOCK_DIFFERENCE, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Returns the next number of a sequence. Deliveries and event lines take their numbers from this one sequence.

@@ -9,7 +9,7 @@ use super::calls::{self, CallFilter};
 use super::column::{Columns, hex, microseconds};
 use super::select::{Conditions, began};
 use super::writer::Write;
-use super::{Cursor, Page, Store, StoreError, TimeRange};
+use super::{Cursor, OwnedBy, Page, Store, StoreError, TimeRange};
 
 /// The record of a recording. The audio is the file at `path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,14 +149,11 @@ pub async fn count(store: &Store, account: &AccountName, filter: &RecordingFilte
 
 /// Returns the rows of recordings that have not ended, of all accounts. Returns at most 1000 rows, the oldest first.
 /// After a crash, the server repairs the files of these recordings.
-pub async fn unfinished(store: &Store) -> Result<Vec<RecordingRow>, StoreError> {
+pub async fn unfinished(store: &Store, owner: &OwnedBy) -> Result<Vec<RecordingRow>, StoreError> {
     store.flush().await?;
-    sqlx::query("SELECT * FROM recordings WHERE ended_at IS NULL ORDER BY started_at, id LIMIT 1000")
-        .fetch_all(&store.pool)
-        .await?
-        .iter()
-        .map(read)
-        .collect()
+    let owned = owner.condition("id");
+    let sql = format!("SELECT * FROM recordings WHERE ended_at IS NULL AND {owned} ORDER BY started_at, id LIMIT 1000");
+    sqlx::query(super::assembled(sql)).fetch_all(&store.pool).await?.iter().map(read).collect()
 }
 
 /// Writes the row. The change is part of the writer's transaction.

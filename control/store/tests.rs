@@ -19,7 +19,7 @@ use super::calls::{CallFilter, CallRow};
 use super::deliveries::{DeliveryRow, DeliveryState};
 use super::recordings::RecordingRow;
 use super::testing::PostgresServer;
-use super::{Store, StoreError};
+use super::{Sharing, Store, StoreError};
 
 /// The time limit of every wait.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -365,12 +365,12 @@ async fn a_second_server_cannot_claim_a_database_in_use() {
     }
     for url in &urls {
         let (first, second) = (Store::open(url).await.unwrap(), Store::open(url).await.unwrap());
-        first.claim().await.unwrap();
-        let refused = second.claim().await.unwrap_err();
+        first.claim(Sharing::Alone).await.unwrap();
+        let refused = second.claim(Sharing::Alone).await.unwrap_err();
         assert!(matches!(refused, StoreError::InUse(_)), "{url}: {refused}");
         assert!(refused.to_string().starts_with("the database is in use by another tandem: its lock"), "{refused}");
         first.close().await;
-        second.claim().await.unwrap();
+        second.claim(Sharing::Alone).await.unwrap();
         second.close().await;
     }
 }
@@ -380,7 +380,7 @@ async fn a_lost_claim_is_a_problem_until_it_is_taken_again() {
     let Some(mut server) = PostgresServer::start() else { return };
     let url = server.database("lost").await;
     let store = Store::open(&url).await.unwrap();
-    store.claim().await.unwrap();
+    store.claim(Sharing::Alone).await.unwrap();
     server.stop();
     let is_lost =
         async || store.health().problem().is_some_and(|problem| problem.contains("the lock on the database is lost"));
@@ -388,7 +388,7 @@ async fn a_lost_claim_is_a_problem_until_it_is_taken_again() {
     server.start_again();
     wait_until(LIMIT, "the lock is taken again", async || store.health().problem().is_none()).await;
     let second = Store::open(&url).await.unwrap();
-    assert!(matches!(second.claim().await, Err(StoreError::InUse(_))));
+    assert!(matches!(second.claim(Sharing::Alone).await, Err(StoreError::InUse(_))));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -405,11 +405,11 @@ async fn a_database_with_a_live_heartbeat_is_not_claimed() {
     });
     let is_alive = async || super::server::last_alive(&new).await.unwrap().is_some();
     wait_until(LIMIT, "the first heartbeat", is_alive).await;
-    let refused = new.claim().await.unwrap_err();
+    let refused = new.claim(Sharing::Alone).await.unwrap_err();
     assert!(refused.to_string().contains("another server writes heartbeats"), "{refused}");
     beats.abort();
     assert!(beats.await.unwrap_err().is_cancelled());
-    new.claim().await.unwrap();
+    new.claim(Sharing::Alone).await.unwrap();
 }
 
 /// Waits until all submitted writes are stored.

@@ -30,7 +30,7 @@ use jiff::Timestamp;
 use tandem_http::Client;
 use tandem_store::deliveries::{self, DeliveryRow, DeliveryState};
 use tandem_store::writer::Begun;
-use tandem_store::{Store, StoreError};
+use tandem_store::{OwnedBy, Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -145,18 +145,23 @@ impl Deliveries {
         Deliveries { owner: Arc::new(Owner { shared, tasks: Mutex::default() }) }
     }
 
-    /// Starts to send deliveries, and continues the deliveries of an earlier process. Each queue keeps its order. This
-    /// function must be called only once. Each attempt is reported to `sink`.
+    /// Starts to send deliveries. This function must be called only once. Each attempt is reported to `sink`.
     pub fn start(&self, sink: Sink) {
-        let owner = Arc::downgrade(&self.owner);
-        let shared = self.owner.shared.clone();
+        let shared = &self.owner.shared;
         let first = shared.sink.set(sink).is_ok();
         debug_assert!(first, "started twice");
         shared.phase.send_replace(Phase::Running);
+    }
+
+    /// Continues the queues of these owners: those of an earlier process, or of a node of the cluster that has ended.
+    /// Each queue keeps its order. A queue that has a worker already keeps it.
+    pub fn resume(&self, of: OwnedBy) {
+        let owner = Arc::downgrade(&self.owner);
+        let shared = self.owner.shared.clone();
         shared.working.send_modify(|working| *working += 1);
         self.owner.tasks().spawn(async move {
             let _working = Working { shared: shared.clone() };
-            resume(&shared, &|queue, permit| {
+            resume(&shared, &of, &|queue, permit| {
                 if let Some(owner) = owner.upgrade() {
                     owner.wake(queue, Some(permit));
                 }
@@ -323,12 +328,12 @@ fn row(delivery: Delivery) -> Result<DeliveryRow, StoreError> {
     })
 }
 
-/// Starts workers for all queues with pending rows. The number of simultaneous workers is limited.
-async fn resume(shared: &Shared, wake: &(dyn Fn(String, OwnedSemaphorePermit) + Send + Sync)) {
+/// Starts workers for all queues of `of` with pending rows. The number of simultaneous workers is limited.
+async fn resume(shared: &Shared, of: &OwnedBy, wake: &(dyn Fn(String, OwnedSemaphorePermit) + Send + Sync)) {
     let slots = Arc::new(Semaphore::new(RESUMED_QUEUES));
     let mut last = String::new();
     loop {
-        let queues = match deliveries::pending_queues(&shared.store, &last, 256).await {
+        let queues = match deliveries::pending_queues(&shared.store, of, &last, 256).await {
             Ok(queues) => queues,
             Err(error) => {
                 tracing::error!(%error, "pending deliveries not read");

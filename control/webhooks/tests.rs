@@ -5,6 +5,7 @@ use tandem_call::Method;
 use tandem_http::NetworkPolicy;
 use tandem_http::testing::{Answer, Received, WebServer};
 use tandem_id::AccountName;
+use tandem_store::OwnedBy;
 use tandem_store::deliveries::DeliveryProgress;
 use tokio::sync::mpsc;
 
@@ -281,6 +282,7 @@ impl Bench {
         });
         let deliveries = Deliveries::new(store.clone(), client, Arc::new(PlainSigner), 64);
         deliveries.start(sink);
+        deliveries.resume(OwnedBy::Anybody);
         Bench { directory, store, deliveries, heard }
     }
 

@@ -3,7 +3,7 @@
 //! The core decides nothing about calls. Each method of a machine has two parameters for state: `&mut self` is the
 //! state of this machine, and `&mut Core` is the shared state.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -41,6 +41,8 @@ pub(super) struct Core {
     pub(super) config: Config,
     /// The sockets of this server. A [`Flow`] has the index of its socket in this list.
     pub(super) locals: Vec<Local>,
+    /// The SIP addresses of the other nodes of the cluster. Empty if this server is alone.
+    pub(super) nodes: HashSet<SocketAddr>,
     pub(super) rng: StdRng,
     /// The secret key of two kinds of hashes. The tag of a stateless response is such a hash, and the key of a
     /// transaction is such a hash.
@@ -93,6 +95,7 @@ impl Core {
         Self {
             config,
             locals: Vec::new(),
+            nodes: HashSet::new(),
             rng,
             secret,
             wall_clock: None,
@@ -123,14 +126,13 @@ impl Core {
         u128::from(self.rng.next_u64()) << 64 | u128::from(self.rng.next_u64())
     }
 
-    /// Returns a new key for a leg. The first 48 bits are the time in ms since 1970, so that keys sort by time, and 74
-    /// bits are random. The key is a valid UUID of version 1 (RFC 9562 §5.1), so that the application can show the key
-    /// as a UUID. The application makes the keys of outbound legs in the same form.
+    /// Returns a new key for a leg, in the form of [`tandem_id::ordered`]. The application makes the keys of outbound
+    /// legs in the same form.
     pub(super) fn new_leg_key(&mut self, now: Instant) -> LegId {
-        const RANDOM: u128 = (0xfff << 64) | ((1 << 62) - 1);
         let (read_at, unix_time) = self.wall_clock.unwrap_or((now, Duration::ZERO));
         let milliseconds = (unix_time + now.saturating_duration_since(read_at)).as_millis();
-        LegId(milliseconds << 80 | 0x1 << 76 | 0x2 << 62 | self.random_u128() & RANDOM)
+        let milliseconds = u64::try_from(milliseconds).unwrap_or_default();
+        LegId(tandem_id::ordered_from(milliseconds, self.random_u128()))
     }
 
     /// Returns the Retry-After line of a 503 response.
@@ -287,6 +289,11 @@ impl Core {
     /// Returns the trunk whose networks contain the source. If several trunks match, the narrowest network decides.
     pub(super) fn trunk_at(&self, source: IpAddr) -> Option<&TrunkName> {
         trunk_acl::matching(&self.config.trunks, source)
+    }
+
+    /// Returns whether another node of the cluster has this IP address.
+    pub(super) fn is_node(&self, ip: IpAddr) -> bool {
+        self.nodes.iter().any(|node| node.ip() == ip.to_canonical())
     }
 
     /// Returns whether the source is outside the networks of all trunks.
@@ -532,6 +539,13 @@ impl Local {
     pub(super) fn contact_of(&self, user: &str, token: u128) -> String {
         let at = self.contact.strip_prefix("sip:").unwrap_or(&self.contact);
         format!("sip:{user}@{at};line={token:032x}")
+    }
+
+    /// Returns the URI, in angle brackets, by which a proxy that forwards along a flow names itself in Record-Route.
+    /// `user` names the flow.
+    pub(super) fn record_route(&self, user: &str) -> String {
+        let at = self.contact.strip_prefix("sip:").unwrap_or(&self.contact);
+        format!("<sip:{user}@{at};lr>")
     }
 
     pub(super) fn host(&self) -> &str {

@@ -32,7 +32,10 @@ impl LegCx<'_, '_> {
             | Command::Rename { .. }
             | Command::End(_)
             | Command::EndUnanswered(_)
-            | Command::Directory(_) => {}
+            | Command::Directory(_)
+            | Command::Nodes(_)
+            | Command::Learn { .. }
+            | Command::Forget(_) => {}
             Command::Provisional { status, sdp, headers, .. } => {
                 self.provisional(status, sdp.as_ref(), &headers);
             }

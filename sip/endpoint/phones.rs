@@ -1,5 +1,6 @@
 //! Phones: registrations, calls with a password, and keep-alives for NAT mappings.
 
+mod cluster;
 mod unanswered;
 
 use std::net::SocketAddr;
@@ -93,10 +94,10 @@ impl Endpoint {
         self.phones.restore(&mut self.core, now, binding);
     }
 
-    /// Returns the current number of bindings.
+    /// Returns the current number of bindings, without those of other nodes.
     #[must_use]
     pub fn bindings(&self) -> usize {
-        self.phones.registrar.len()
+        self.phones.registrar.own()
     }
 
     /// Handles a REGISTER (RFC 3261 §10.3).
@@ -219,7 +220,7 @@ impl Phones {
     pub(super) fn handle_timeout(&mut self, core: &mut Core, now: Instant) -> Option<Box<ContactTarget>> {
         while let Some(due) = self.registrar.take_due(now) {
             match due {
-                Due::Expired(binding) => report_binding(core, Change::Unbound(binding)),
+                Due::Expired(change) => report_binding(core, change),
                 Due::KeepAlive(target) if self.registrar.keep_alive() == KeepAlive::Crlf => {
                     core.transmit(target.flow, Bytes::from_static(CRLF_CRLF));
                 }
@@ -614,7 +615,7 @@ fn log_binding(change: &Change) {
     let (binding, what) = match change {
         Change::Bound(binding) => (binding, "phone has registered"),
         Change::Unbound(binding) => (binding, "phone is no longer registered"),
-        Change::Refreshed(_) | Change::Restored(_) => return,
+        Change::Refreshed(_) | Change::Restored(_) | Change::Learned(_) | Change::Forgotten(_) => return,
     };
     let Binding { aor, source, transport, user_agent, .. } = &**binding;
     let (user, transport) = (shown(&aor.username), transport.token());

@@ -97,8 +97,9 @@ impl Context<'_> {
 
     /// Returns the target, the routes and the flow of the next request in a dialog.
     fn next_hop_in(&self, dialog: &Dialog) -> NextHop {
-        // Only the flows of phones and guests are pinned.
-        let phone = dialog.flow.pinned.then(|| self.phones.phone_of_gruu(self.now, &dialog.target)).flatten();
+        // Only the flows of phones and guests are pinned. The flow to the phone of another node leads to this node.
+        let leads_to_phone = dialog.flow.pinned || self.core.is_node(dialog.flow.peer.ip());
+        let phone = leads_to_phone.then(|| self.phones.phone_of_gruu(self.now, &dialog.target)).flatten();
         let contact = phone.as_ref().map_or(&dialog.target, |(contact, _)| contact);
         let (uri, routes) = dialog.request_uri_and_routes(contact);
         let flow = match self.newest_flow(dialog, phone.map(|(_, flow)| flow)) {

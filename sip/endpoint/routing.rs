@@ -31,6 +31,9 @@ const MAX_URI: usize = 2_048;
 
 impl Endpoint {
     pub(super) fn handle_request(&mut self, now: Instant, arrival: &Arrival, request: Request) {
+        if self.forward_request(now, arrival, &request) {
+            return;
+        }
         let key = self.core.server_key(&request, &request.method);
         match self.transactions.handle_repetition(&mut self.core, now, arrival, &key, &request) {
             Repetition::New => {}
@@ -66,6 +69,7 @@ impl Endpoint {
         let known = leg.is_some()
             || is_invite
             || !self.phones.is_unknown_and_unregistered(&self.core, arrival)
+            || self.core.is_node(arrival.source.ip())
             || self.is_expected(&request);
         if !known {
             // The request belongs to a dialog that has ended or that was lost in a crash, so it does not come from a
@@ -232,6 +236,9 @@ impl Endpoint {
     }
 
     pub(super) fn handle_response(&mut self, now: Instant, arrival: &Arrival, response: &Response) {
+        if self.forward_response(response) {
+            return;
+        }
         // RFC 3261 §8.1.3.3: a response with more than one Via is not meant for this server.
         let branch = compose::branch_number(&response.branch).filter(|_| response.via_count == 1);
         let Some(branch) = branch else {
@@ -304,6 +311,9 @@ impl Endpoint {
             Command::End(state) => self.end_stored(now, *state),
             Command::EndUnanswered(call_ids) => self.expect_orphans(now, call_ids),
             Command::Directory(directory) => self.set_directory(directory),
+            Command::Nodes(nodes) => self.set_nodes(nodes),
+            Command::Learn { binding, node } => self.phones.learn(&mut self.core, now, *binding, &node),
+            Command::Forget(binding) => self.phones.forget(&mut self.core, now, binding),
             command => match command.leg().and_then(|leg| self.dialogs.id_of(leg)) {
                 Some(leg) => {
                     let (dialogs, mut cx) = self.dialogs(now);
@@ -397,8 +407,8 @@ impl Endpoint {
         self.core.trunk_at(source).cloned()
     }
 
-    /// Returns whether no trunk's networks contain the source.
+    /// Returns whether the source is in no trunk's networks and no node of the cluster.
     pub(crate) fn is_unknown(&self, source: IpAddr) -> bool {
-        self.core.is_unknown(source)
+        self.core.is_unknown(source) && !self.core.is_node(source)
     }
 }

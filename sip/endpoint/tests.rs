@@ -5,6 +5,7 @@ mod caller;
 mod completed;
 mod delayed_offer;
 mod dialogs;
+pub(crate) mod edge;
 mod floods;
 mod locate;
 mod recording;

@@ -249,6 +249,20 @@ fn changed_bans_settings_apply_at_once_and_free_exempt_sources() {
 }
 
 #[test]
+fn another_node_of_the_cluster_is_never_limited_or_banned() {
+    let (guard, start) = guard(Bans { malformed: 1, source_rate: 1, ..Bans::default() });
+    let node = ip("10.0.0.2");
+    assert!(guard.record_offence(start, node, Offence::Malformed));
+    guard.set_nodes([node]);
+    guard.reconfigure(Bans { malformed: 1, source_rate: 1, ..Bans::default() }, Vec::new());
+    guard.set_hosts([ip("198.51.100.1")]);
+    for _ in 0..10 {
+        assert_eq!(guard.admit(start, node), GuardDecision::Accept);
+        assert!(!guard.record_offence(start, node, Offence::Malformed));
+    }
+}
+
+#[test]
 fn the_host_of_a_trunk_is_never_banned_and_a_new_trunk_ends_the_ban_of_its_host() {
     let (guard, start) = guard(Bans { malformed: 1, ..Bans::default() });
     let carrier = ip("198.51.100.1");

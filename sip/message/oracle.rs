@@ -252,6 +252,7 @@ fn via_of(via: &Via) -> TopVia {
             sipx_sip::Host::Name(_) => None,
         },
         port: via.port,
+        transport: crate::flow::Transport::named(&lossy(&via.transport)),
     }
 }
 

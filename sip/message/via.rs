@@ -7,7 +7,8 @@ use bytes::Bytes;
 
 use super::grammar::{Parameters, TOKEN, cut_at_space, first_value, leading, skip_space};
 use super::host::{HostText, take_port};
-use super::within;
+use super::{lossy, within};
+use crate::flow::Transport;
 
 /// The parts of the topmost Via that a request stores.
 #[derive(Debug, Clone)]
@@ -24,10 +25,13 @@ pub(crate) struct TopVia {
     /// The host of the Via, if the host is an IP address.
     pub(super) ip: Option<IpAddr>,
     pub(super) port: Option<u16>,
+    /// The transport. `None` if this server does not have the transport.
+    pub(super) transport: Option<Transport>,
 }
 
 /// One value of Via.
 pub(super) struct Hop<'a> {
+    transport: &'a [u8],
     /// The host and port as written.
     sent_by: &'a [u8],
     host: HostText<'a>,
@@ -35,6 +39,10 @@ pub(super) struct Hop<'a> {
     /// The value of `branch`. The value is empty if there is no branch.
     pub(super) branch: Cow<'a, [u8]>,
     pub(super) rport: bool,
+    /// The source address and port of the request, as the receiver of the request added them (RFC 3261 §18.2.1, RFC 3581
+    /// §4).
+    pub(super) received: Option<IpAddr>,
+    pub(super) received_port: Option<u16>,
     alias: bool,
 }
 
@@ -53,15 +61,23 @@ impl<'a> Hop<'a> {
         };
         let sent_by = sent_by.get(..sent_by.len() - after.len())?;
         let (mut branch, mut rport, mut alias) = (None, false, false);
+        let (mut received, mut received_port) = (None, None);
         for parameter in Parameters::of(after) {
             let parameter = parameter.ok()?;
             rport |= parameter.is("rport");
             alias |= parameter.is("alias");
+            let text = || parameter.value.as_deref().and_then(|value| std::str::from_utf8(value).ok());
+            if parameter.is("received") {
+                received = text().and_then(|ip| ip.trim_matches(['[', ']']).parse().ok());
+            } else if parameter.is("rport") {
+                received_port = text().and_then(|port| port.parse().ok());
+            }
             if parameter.is("branch") && branch.is_none() {
                 branch = Some(parameter.value.unwrap_or_default());
             }
         }
-        Some(Self { sent_by, host, port, branch: branch.unwrap_or_default(), rport, alias })
+        let branch = branch.unwrap_or_default();
+        Some(Self { transport, sent_by, host, port, branch, rport, received, received_port, alias })
     }
 
     pub(super) fn ip(&self) -> Option<IpAddr> {
@@ -77,6 +93,7 @@ impl<'a> Hop<'a> {
             alias: self.alias.then(|| self.port.unwrap_or(5061)),
             ip: self.ip(),
             port: self.port,
+            transport: Transport::named(&lossy(self.transport)),
             branch: is_magic.then(|| within(text, self.branch)),
         }
     }

@@ -153,8 +153,8 @@ fn a_binding_expires_and_gets_keep_alives_until_then() {
                     assert_eq!(target.flow.peer, "192.0.2.9:40000".parse().unwrap());
                     kept += 1;
                 }
-                Due::Expired(binding) => {
-                    assert_eq!(binding.expires_in, Duration::ZERO);
+                Due::Expired(change) => {
+                    assert!(matches!(change, Change::Unbound(binding) if binding.expires_in.is_zero()));
                     over += 1;
                 }
             }
@@ -352,4 +352,115 @@ fn a_binding_is_called_over_the_open_flow_of_its_phone_until_the_binding_ends() 
     assert_eq!([&first, &other].map(|binding| port(&office, binding)), [None, None]);
     let of_bob = BindingRef { aor: aor("bob"), ..other };
     assert_eq!(port(&office, &of_bob), None);
+}
+
+#[test]
+fn a_refreshed_binding_gets_no_more_keep_alives_than_another() {
+    let mut office = Office::new(|config| config.keep_alive_seconds = 25);
+    for _ in 0..5 {
+        office.register(&["<sip:a@10.0.0.1>"], Some(3_600)).unwrap();
+    }
+    let mut kept = 0;
+    let end = office.now + Duration::from_secs(100);
+    while let Some(at) = office.registrar.poll_timeout().filter(|at| *at <= end) {
+        office.now = at;
+        while let Some(due) = office.registrar.take_due(at) {
+            kept += u32::from(matches!(due, Due::KeepAlive(_)));
+        }
+    }
+    assert_eq!(kept, 4);
+}
+
+/// Returns what another node has bound, with this Call-ID and CSeq.
+fn foreign(id: u128, contact: &str, sip_call_id: &str, cseq: u32) -> Binding {
+    Binding {
+        id: BindingId(id),
+        aor: aor("alice"),
+        host: None,
+        contact: contact.to_owned(),
+        q: 1_000,
+        path: Vec::new(),
+        instance: None,
+        sip_call_id: sip_call_id.to_owned(),
+        cseq,
+        source: "192.0.2.9:40000".parse().unwrap(),
+        direct: None,
+        local: "10.0.0.1:5060".parse().unwrap(),
+        transport: Transport::Udp,
+        user_agent: None,
+        expires_in: Duration::from_secs(600),
+    }
+}
+
+fn learn(office: &mut Office, binding: Binding) -> Vec<&'static str> {
+    let (route, to_node) = (Bytes::from_static(b"<sip:node;lr>"), flow("10.0.0.1:5060", Transport::Udp));
+    names(&office.registrar.learn(office.now, binding, to_node, Some(route)))
+}
+
+fn names(changes: &[Change]) -> Vec<&'static str> {
+    let name = |change: &Change| match change {
+        Change::Restored(_) => "restored",
+        Change::Bound(_) => "bound",
+        Change::Refreshed(_) => "refreshed",
+        Change::Unbound(_) => "unbound",
+        Change::Learned(_) => "learned",
+        Change::Forgotten(_) => "forgotten",
+    };
+    changes.iter().map(name).collect()
+}
+
+#[test]
+fn a_foreign_binding_is_called_through_its_node_and_forgotten_by_its_id() {
+    let mut office = Office::new(|_| {});
+    assert_eq!(learn(&mut office, foreign(1, "sip:a@10.9.9.9", "one", 1)), ["learned"]);
+    let target = office.target("alice");
+    assert_eq!((target.flow.peer.to_string().as_str(), target.routes.len()), ("10.0.0.1:5060", 1));
+    let registrar = &office.registrar;
+    assert!(registrar.has_contact_at(office.now, &aor("alice"), "192.0.2.9".parse().unwrap()));
+    assert!(!registrar.is_source("192.0.2.9:40000".parse().unwrap()), "the phone has proved nothing here");
+    assert_eq!((registrar.own(), registrar.len()), (0, 1));
+    assert!(office.registrar.forget(office.now, BindingId(2)).is_none());
+    assert!(matches!(office.registrar.forget(office.now, BindingId(1)), Some(Change::Forgotten(_))));
+    assert_eq!((office.registrar.own(), office.registrar.len()), (0, 0));
+}
+
+#[test]
+fn a_phone_that_registers_here_takes_its_foreign_binding_with_it() {
+    let mut office = Office::new(|_| {});
+    learn(&mut office, foreign(1, "sip:a@10.9.9.9", "one", 1));
+    office.cseq = 1;
+    let changes = office.register(&["<sip:a@10.9.9.9>"], None).unwrap();
+    assert!(matches!(&changes[..], [Change::Refreshed(one)] if one.id == BindingId(1)));
+    assert!(office.registrar.forget(office.now, BindingId(1)).is_none(), "it is an own binding now");
+    assert_eq!(learn(&mut office, foreign(1, "sip:a@10.9.9.9", "one", 2)), [""; 0], "the same REGISTER");
+    assert_eq!(learn(&mut office, foreign(1, "sip:a@10.9.9.9", "one", 3)), ["learned"]);
+    assert!(!office.registrar.is_source("192.0.2.9:40000".parse().unwrap()));
+    assert_eq!(learn(&mut office, foreign(1, "sip:a@10.9.9.9", "one", 2)), [""; 0], "an older REGISTER");
+    assert_eq!(office.registrar.len(), 1);
+}
+
+#[test]
+fn the_later_of_two_registrations_of_a_contact_at_two_nodes_remains() {
+    let mut office = Office::new(|_| {});
+    office.register(&["<sip:a@10.9.9.9>"], None).unwrap();
+    assert_eq!(learn(&mut office, foreign(1, "sip:a@10.9.9.9", "one", 5)), ["unbound", "learned"]);
+    assert_eq!(learn(&mut office, foreign(2, "sip:a@10.9.9.9", "one", 4)), [""; 0]);
+    assert_eq!(office.registrar.len(), 1);
+    // After a restart, a phone counts from 1 with another Call-ID. Nobody knows which REGISTER was the later one.
+    assert_eq!(learn(&mut office, foreign(3, "sip:a@10.9.9.9", "two", 1)), ["learned"]);
+    assert_eq!(office.registrar.len(), 2);
+}
+
+#[test]
+fn foreign_bindings_have_the_limits_of_own_bindings() {
+    let mut office = Office::new(|config| (config.max_contacts, config.max_bindings) = (2, 3));
+    for (id, expected) in [(1, vec!["learned"]), (2, vec!["learned"]), (3, vec!["learned", "forgotten"])] {
+        office.now += Duration::from_secs(1);
+        assert_eq!(learn(&mut office, foreign(id, &format!("sip:{id}@10.9.9.9"), "one", 1)), expected);
+    }
+    office.register_as("bob", &["<sip:d@h>"], None, |_| {}).unwrap();
+    assert_eq!(learn(&mut office, foreign(4, "sip:4@10.9.9.9", "one", 1)), [""; 0]);
+    assert_eq!(learn(&mut office, foreign(3, "sip:3@10.9.9.9", "one", 2)), ["learned"], "a known one has its place");
+    let expired = Binding { expires_in: Duration::ZERO, ..foreign(3, "sip:3@10.9.9.9", "one", 3) };
+    assert_eq!(learn(&mut office, expired), [""; 0]);
 }

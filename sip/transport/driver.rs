@@ -187,6 +187,7 @@ pub async fn prepare(mut config: Config) -> Result<Prepared, StartError> {
         websockets,
         websocket,
         addresses: addresses.into(),
+        node_addresses: endpoint.node_addresses().into(),
         counters: Arc::clone(&counters),
         capture_counts,
         ladder,

@@ -84,6 +84,7 @@ pub struct Handle {
     pub(super) websockets: mpsc::Sender<StreamEvent>,
     pub(super) websocket: Option<SocketAddr>,
     pub(super) addresses: Arc<[(Transport, SocketAddr)]>,
+    pub(super) node_addresses: Arc<[SocketAddr]>,
     pub(super) counters: Arc<Counters>,
     pub(super) capture_counts: Arc<capture::Counts>,
     pub(super) ladder: Option<Arc<Ladder>>,
@@ -130,6 +131,14 @@ impl Handle {
     #[must_use]
     pub fn local_addrs(&self) -> &[(Transport, SocketAddr)] {
         &self.addresses
+    }
+
+    /// Returns the addresses under which the other nodes of a cluster must know this server ([`Command::Nodes`]): the bound
+    /// and the advertised addresses of its UDP and TCP sockets. An address from which this server sends and that stands in
+    /// neither, behind a wildcard address, is not in the list.
+    #[must_use]
+    pub fn node_addresses(&self) -> &[SocketAddr] {
+        &self.node_addresses
     }
 
     /// Returns the ladder, which contains the messages of live and recent calls. Returns `None` if

@@ -1,6 +1,7 @@
 //! Tests of the shell over loopback. The system chooses the ports. Each test waits for events, with a deadline.
 
 mod names;
+mod nodes;
 mod secure;
 mod torture;
 

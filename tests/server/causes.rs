@@ -189,6 +189,13 @@ fn provocation(cause: Cause, stage: &Stage) -> Provocation {
         Cause::DatabaseLockLost => {
             Test("control/store/health.rs", "each_new_reason_is_reported_once_with_the_cause_of_its_check")
         }
+        Cause::BusAway => {
+            Test("tests/server/cluster.rs", "without_the_bus_a_node_takes_calls_and_answers_503_for_calls_of_others")
+        }
+        Cause::NodeDied => Test(
+            "tests/server/cluster.rs",
+            "any_node_answers_requests_about_a_call_and_the_living_nodes_end_the_calls_of_a_dead_node",
+        ),
         Cause::BucketAway => {
             Test("tests/server/recordings.rs", "a_recording_waits_on_the_disk_and_is_served_while_its_bucket_is_away")
         }

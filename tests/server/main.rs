@@ -25,6 +25,7 @@ mod access;
 mod bridge;
 mod browser;
 mod causes;
+mod cluster;
 mod conferences;
 mod console;
 mod crash;

@@ -100,6 +100,29 @@ impl<T: InventoryItem> ResourceCache<T> {
         Ok(shelf)
     }
 
+    /// Reads all resources of this kind from the database again, because another node has changed them.
+    pub async fn reload(&self, store: &Store) -> Result<(), StoreError> {
+        let _one_at_a_time = self.changing.lock().await;
+        let stored = resources::all(store, Kind::<T>::new(T::WORD)).await?;
+        let mut changed = HashSet::new();
+        {
+            let mut rows = self.rows.write();
+            let ids: HashSet<u128> = stored.iter().map(|row| row.id).collect();
+            let gone: Vec<u128> = rows.by_id.keys().filter(|id| !ids.contains(id)).copied().collect();
+            changed.extend(gone.into_iter().filter_map(|id| rows.remove(id)).map(|row| row.account.clone()));
+            for row in stored {
+                let is_known = rows.by_id.get(&row.id).is_some_and(|known| known.updated_at == row.updated_at);
+                if !is_known {
+                    let (row, replaced) = rows.add(row);
+                    changed.extend(replaced.map(|replaced| replaced.account.clone()));
+                    changed.insert(row.account.clone());
+                }
+            }
+        }
+        changed.iter().for_each(|account| self.listener.changed(account));
+        Ok(())
+    }
+
     /// Returns the resource with this key. The resource may belong to any account.
     pub fn find(&self, key: &str) -> Option<Arc<Resource<T>>> {
         let rows = self.rows.read();

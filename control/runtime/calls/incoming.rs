@@ -9,6 +9,7 @@ use tandem_call::header_fields::HeaderFields;
 use tandem_call::route::{Decision, Route};
 use tandem_causes::Cause;
 use tandem_clients as clients;
+use tandem_cluster::Refusal;
 use tandem_events::{Event, Kind, PhoneEvent, Topic};
 use tandem_history::problem::Problem;
 use tandem_history::report::SipRequest;
@@ -60,10 +61,11 @@ impl Calls {
     /// Handles a registration, or the end of a registration: the phone is or was a contact of its user.
     fn note_phone(&self, change: &sip::Change) {
         let (binding, registered) = match change {
-            sip::Change::Restored(binding) | sip::Change::Bound(binding) | sip::Change::Refreshed(binding) => {
-                (binding, true)
-            }
-            sip::Change::Unbound(binding) => (binding, false),
+            sip::Change::Restored(binding)
+            | sip::Change::Bound(binding)
+            | sip::Change::Refreshed(binding)
+            | sip::Change::Learned(binding) => (binding, true),
+            sip::Change::Unbound(binding) | sip::Change::Forgotten(binding) => (binding, false),
         };
         let (services, sip::Aor { account, username, domain }) = (self.services(), binding.aor.clone());
         let user = clients::User { account, name: username, domain };
@@ -166,8 +168,9 @@ impl Calls {
         route: Option<Route>,
     ) {
         let services = self.services();
-        if !self.accepts() {
-            self.call_refused(&incoming, Cause::Shutdown, 503, "the server is being stopped", None);
+        if let Some(refusal) = self.refusal() {
+            let cause = if refusal == Refusal::NoLease { Cause::DatabaseAway } else { Cause::Shutdown };
+            self.call_refused(&incoming, cause, 503, &refusal.to_string(), None);
             return signalling.refuse(leg, 503, None);
         }
         if let Some(replaced) = incoming.replaces {

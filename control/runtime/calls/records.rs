@@ -23,9 +23,13 @@ impl Calls {
         Ok(self.find(leg).await?.filter(|leg| leg.account == *account))
     }
 
-    /// Returns a leg of any account, live or ended. A live leg is found without the database.
+    /// Returns a leg of any account, live or ended. A live leg is found without the database, on another node by a
+    /// question to this node.
     pub async fn find(&self, leg: LegId) -> Result<Option<Arc<LegInfo>>, StoreFailed> {
         if let Some(live) = self.0.registry.live().get(leg) {
+            return Ok(Some(live));
+        }
+        if let Some(live) = self.live_elsewhere(leg).await {
             return Ok(Some(live));
         }
         let row = store::calls::find(&self.services().store, leg.0).await?;
@@ -56,7 +60,8 @@ impl Calls {
     }
 
     /// Returns a page of the legs of these accounts, newest leg first. Live legs come from memory, ended legs from the
-    /// database.
+    /// database. In a cluster, the live legs of other nodes come from the database too, which knows a change after at most
+    /// one second.
     ///
     /// Each leg is on its page once, although legs end in the meantime. The live legs are read first. A leg that is not
     /// among them has ended before, and its record was submitted before the leg left the memory. The read of the database
@@ -71,11 +76,12 @@ impl Calls {
         let is_after = |leg: &LegInfo| page.after.is_none_or(|after| query::cursor(filter, leg) < after);
         let live = self.0.registry.live();
         let live = live.select(|leg| query::selects(filter, accounts, leg) && is_after(leg));
-        if filter.live {
+        let node = self.services().cluster.tag();
+        if filter.live && node.is_none() {
             return Ok(merge::page(filter, live, Vec::new(), page.offset, page.limit));
         }
         let (skipped, wanted) = merge::read(page, live.len());
-        let filter = CallFilter { over: true, ..filter.clone() };
+        let filter = CallFilter { over: filter.over || node.is_none(), without_live_of: node, ..filter.clone() };
         let mut over = Vec::new();
         // One read returns at most 1,000 rows.
         while over.len() < wanted {

@@ -3,6 +3,7 @@
 use tandem_id::AccountName;
 
 use super::{call, recording, time};
+use crate::OwnedBy;
 use crate::calls::{self, CallFilter, CallRow, Parts};
 use crate::recordings::{self, RecordingFilter, RecordingRow};
 use crate::{Cursor, Page, Store, TimeRange};
@@ -141,8 +142,10 @@ pub(super) async fn unfinished_rows_are_found_after_a_restart(store: Store) {
     calls::upsert(&store, CallRow { ended_at: Some(time(3)), ..call(2) }).await.unwrap();
     recordings::upsert(&store, recording(3)).await.unwrap();
     recordings::upsert(&store, RecordingRow { ended_at: Some(time(3)), ..recording(4) }).await.unwrap();
-    let calls: Vec<u128> = calls::unfinished(&store).await.unwrap().iter().map(|row| row.id).collect();
-    let recordings: Vec<u128> = recordings::unfinished(&store).await.unwrap().iter().map(|row| row.id).collect();
+    let calls: Vec<u128> =
+        calls::unfinished(&store, &OwnedBy::Anybody).await.unwrap().iter().map(|row| row.id).collect();
+    let recordings: Vec<u128> =
+        recordings::unfinished(&store, &OwnedBy::Anybody).await.unwrap().iter().map(|row| row.id).collect();
     assert_eq!((calls, recordings), (vec![1], vec![3]));
 }
 

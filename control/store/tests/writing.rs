@@ -1,5 +1,6 @@
 //! Tests of the writer task: order, bursts, refusals.
 
+use crate::OwnedBy;
 use tandem_id::AccountName;
 
 use super::{call, delivery, time};
@@ -35,8 +36,8 @@ pub(super) async fn deliveries_keep_their_order_and_progress(store: Store) {
     let ids = |rows: Vec<DeliveryRow>| rows.iter().map(|row| row.id).collect::<Vec<_>>();
     assert_eq!(ids(deliveries::pending(&store, 100).await.unwrap()), [8, 6, 9, 7]);
     assert_eq!(ids(deliveries::pending_in(&store, "b", 1).await.unwrap()), [9]);
-    assert_eq!(deliveries::pending_queues(&store, "", 10).await.unwrap(), ["a", "b"]);
-    assert_eq!(deliveries::pending_queues(&store, "a", 10).await.unwrap(), ["b"]);
+    assert_eq!(deliveries::pending_queues(&store, &OwnedBy::Anybody, "", 10).await.unwrap(), ["a", "b"]);
+    assert_eq!(deliveries::pending_queues(&store, &OwnedBy::Anybody, "a", 10).await.unwrap(), ["b"]);
     let progress = DeliveryProgress {
         id: 9,
         state: DeliveryState::Pending,

@@ -44,7 +44,7 @@ pub(in crate::endpoint) struct Exchange {
     transport: Transport,
 }
 
-fn user(username: &str, domain: Option<&str>) -> User {
+pub(crate) fn user(username: &str, domain: Option<&str>) -> User {
     User {
         account: AccountName::new("acme"),
         username: username.into(),
@@ -177,7 +177,7 @@ impl Exchange {
     }
 }
 
-fn answer(challenge: &str, method: &str, uri: &str, username: &str, password: &str) -> String {
+pub(crate) fn answer(challenge: &str, method: &str, uri: &str, username: &str, password: &str) -> String {
     let values = challenge.lines().filter_map(|line| line.strip_prefix("WWW-Authenticate: "));
     let challenges = values.flat_map(|value| parse_challenges(value, false)).collect();
     let mut session = Session::new(Credentials { username: username.into(), password: password.into() });

@@ -573,11 +573,13 @@ impl Transactions {
 
     /// Returns a TCP flow for a request that could be fragmented over UDP (RFC 3261 §18.1.1). Returns `None` if the
     /// request is short enough, if the far end is known to refuse TCP, or if there is no TCP socket. If the far end
-    /// refuses the TCP connection, UDP is tried next.
+    /// refuses the TCP connection, UDP is tried next. A request to another node stays on UDP: the node forwards it to a
+    /// phone over UDP, and does not repeat it.
     fn avoid_fragments(&self, core: &Core, now: Instant, flow: Flow, length: usize) -> Option<Flow> {
         let limit = core.config.udp_max_request;
         let refused = self.udp_only.get(&flow.peer).is_some_and(|until| *until > now);
-        if flow.transport != Transport::Udp || flow.pinned || limit == 0 || length <= limit || refused {
+        let stays = flow.pinned || core.is_node(flow.peer.ip());
+        if flow.transport != Transport::Udp || stays || limit == 0 || length <= limit || refused {
             return None;
         }
         let local = core.local_for(Transport::Tcp, flow.peer.ip())?;

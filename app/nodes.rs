@@ -1,0 +1,201 @@
+//! The recovery after a crash, and what this server does when the nodes of its cluster change.
+//!
+//! One node, the one with the lowest epoch, ends the calls of dead nodes and continues the webhook queues of all nodes
+//! that have ended. While it lives, no other node has a lower epoch. So each queue has one sender.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tandem_accounts::Accounts;
+use tandem_causes::cause::Cause;
+use tandem_cluster::{Change, Cluster};
+use tandem_host::clock;
+use tandem_id::AccountName;
+use tandem_id::node::NodeTag;
+use tandem_runtime::app::Configuration;
+use tandem_runtime::recovery::{self, Ended};
+use tandem_runtime::services::Services;
+use tandem_runtime::{Calls, transcripts};
+use tandem_sip::DialogState;
+use tandem_store::nodes::{NodeRow, NodeState, Settings};
+use tandem_store::{self as store, OwnedBy, StoreError};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Interval between two searches for webhook queues without an owner.
+const SEARCH: Duration = Duration::from_secs(30);
+
+/// Pause before the second search for unfinished records of a dead node. A last write of this node may arrive late.
+const SECOND_LOOK: Duration = Duration::from_secs(5);
+
+/// The SIP dialogs that must still be ended, and the Call-IDs of the calls that must be ended if they are answered.
+pub(super) type Dialogs = (Vec<DialogState>, Vec<String>);
+
+/// Returns the owners whose webhook queues this server continues.
+pub(super) fn ownerless(cluster: &Cluster) -> OwnedBy {
+    match (cluster.is_on(), cluster.is_first()) {
+        (false, _) => OwnedBy::Anybody,
+        (true, true) => {
+            let living = cluster.others().into_iter().filter_map(|row| NodeTag::of_epoch(row.epoch));
+            OwnedBy::NoneOf(living.collect())
+        }
+        // A node continues its own queues as long as it lives.
+        (true, false) => cluster.tag().map_or(OwnedBy::Anybody, OwnedBy::Node),
+    }
+}
+
+/// Repairs what an earlier process on this machine has left unfinished.
+pub(super) async fn recover_own(services: &Arc<Services>) -> anyhow::Result<Dialogs> {
+    let cluster = &services.cluster;
+    let before = store::server::last_alive(&services.store).await?;
+    if !cluster.is_on() {
+        return Ok(recover(services, &Ended { owner: OwnedBy::Anybody, last_alive: before, has_files: true }).await?);
+    }
+    let (mut dialogs, mut unanswered) = (Vec::new(), Vec::new());
+    for node in cluster.nodes().await?.into_iter().filter(|node| node.row.state == NodeState::Dead) {
+        if node.row.heir == cluster.epoch() {
+            let more = recover(
+                services,
+                &ended(&node.row, Some(&node.row.name) == cluster.name().map(str::to_owned).as_ref()),
+            )
+            .await?;
+            dialogs.extend(more.0);
+            unanswered.extend(more.1);
+            cluster.buried(&node.row).await?;
+        }
+    }
+    if cluster.is_first() && cluster.others().is_empty() {
+        // The database may come from a server that was alone.
+        let more =
+            recover(services, &Ended { owner: OwnedBy::NoneOf(cluster.tags()), last_alive: before, has_files: true })
+                .await?;
+        dialogs.extend(more.0);
+        unanswered.extend(more.1);
+    }
+    Ok((dialogs, unanswered))
+}
+
+/// Handles the changes of the cluster for as long as the server runs. Cancels `lost` when this node has lost its lease.
+pub(super) async fn watch(
+    calls: Calls,
+    accounts: Arc<Accounts>,
+    configuration: Configuration,
+    mut changes: mpsc::Receiver<Change>,
+    lost: CancellationToken,
+) {
+    let services = Arc::clone(calls.services());
+    if !services.cluster.is_on() {
+        return;
+    }
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut search = tokio::time::interval(SEARCH);
+    loop {
+        tokio::select! {
+            change = changes.recv() => match change {
+                Some(Change::Lost) => {
+                    tracing::error!(
+                        "another node has declared this node dead, because its lease was not renewed in time, and has ended \
+                         its calls: this server ends, and its service manager must start it again"
+                    );
+                    return lost.cancel();
+                }
+                Some(Change::Settings(settings)) => read_again(&calls, &accounts, &configuration, settings).await,
+                Some(Change::Expired(row)) => drop(tokio::spawn(bury(Arc::clone(&services), row))),
+                Some(Change::Joined(row)) => tracing::info!("node {} takes part now ({})", row.name, row.details.http),
+                Some(Change::Left(row)) => {
+                    tracing::info!("node {} takes part no more", row.name);
+                    services.deliveries.resume(ownerless(&services.cluster));
+                }
+                None => return,
+            },
+            _ = second.tick() => services.cluster.set_legs(calls.live_legs()),
+            _ = search.tick() => {
+                if services.cluster.is_first() {
+                    services.deliveries.resume(ownerless(&services.cluster));
+                }
+            }
+        }
+    }
+}
+
+/// Reads settings that another node has changed. This node reads its own changes too, which changes nothing.
+async fn read_again(calls: &Calls, accounts: &Accounts, configuration: &Configuration, settings: Settings) {
+    let (services, store) = (calls.services(), &calls.services().store);
+    let read = match settings {
+        Settings::Inventory => services.routing.load_full().inventory().reload(store).await,
+        Settings::Accounts => accounts.load(store).await,
+        Settings::Phones => services.phones_changed().await,
+        Settings::Queues => services.queues.reload(store).await,
+        Settings::Entries => {
+            if let Some(Err(error)) = configuration.read_entries().await {
+                tracing::error!(error, "the entries of the web console that another node has changed are not applied");
+            }
+            Ok(())
+        }
+    };
+    if let Err(error) = read {
+        tracing::error!(%error, settings = settings.word(), "settings that another node has changed cannot be read");
+    }
+}
+
+/// Ends the calls of a dead node, and continues its webhook queues.
+async fn bury(services: Arc<Services>, dead: NodeRow) {
+    let text = format!(
+        "node {} did not renew its lease for 3 s ({} legs at its last renewal): this node ends its calls",
+        dead.name, dead.details.legs
+    );
+    services.store.health().report(&AccountName::server(), Cause::NodeDied, text);
+    let ended = ended(&dead, false);
+    loop {
+        match end_calls(&services, &ended).await {
+            Ok(()) => break,
+            Err(error) => tracing::error!(%error, node = dead.name, "the calls of a dead node are not ended yet"),
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    services.deliveries.resume(ended.owner.clone());
+    tokio::time::sleep(SECOND_LOOK).await;
+    if let Err(error) = end_calls(&services, &ended).await {
+        tracing::error!(%error, node = dead.name, "the second search for calls of a dead node failed");
+    }
+    if let Err(error) = services.cluster.buried(&dead).await {
+        tracing::error!(%error, node = dead.name, "the row of a dead node is not ended");
+    }
+}
+
+async fn end_calls(services: &Arc<Services>, ended: &Ended) -> Result<(), StoreError> {
+    let (dialogs, unanswered) = recover(services, ended).await?;
+    let sip = Arc::clone(&services.sip);
+    tokio::spawn(async move { recovery::end_dialogs(&sip, dialogs, unanswered).await });
+    Ok(())
+}
+
+fn ended(node: &NodeRow, has_files: bool) -> Ended {
+    let owner = NodeTag::of_epoch(node.epoch).map_or(OwnedBy::NoneOf(Vec::new()), OwnedBy::Node);
+    // The database and this machine have about the same time.
+    let last_alive: Option<Timestamp> = Some(node.alive_at.min(clock::time()));
+    Ended { owner, last_alive, has_files }
+}
+
+/// Ends the legs of an ended process, repairs the recordings, and restarts the transcriptions. Logs the number of legs,
+/// recordings and transcriptions.
+async fn recover(services: &Arc<Services>, ended: &Ended) -> Result<Dialogs, StoreError> {
+    let recovered = recovery::recover(services, ended).await?;
+    if recovered.legs + recovered.recordings > 0 {
+        let recovery::Recovered { legs, recordings, dialogs, .. } = &recovered;
+        let dialogs = dialogs.len();
+        tracing::warn!(
+            "after a crash: ended {legs} legs, repaired {recordings} recordings, sending BYE in {dialogs} dialogs"
+        );
+    }
+    if recovered.adopted > 0 {
+        tracing::warn!("after a crash: added {} recordings without a call", recovered.adopted);
+    }
+    let transcripts = transcripts::recover(services, &ended.owner).await?;
+    if transcripts > 0 {
+        tracing::warn!("after a crash: restarted {transcripts} transcriptions");
+    }
+    Ok((recovered.dialogs, recovered.unanswered))
+}

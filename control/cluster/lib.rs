@@ -1,0 +1,458 @@
+//! Several equal nodes. A node owns its calls, conferences and recordings: their ids name it ([`tandem_id::node`]). Three
+//! parts join the nodes:
+//!
+//! - the **lease**: a row in PostgreSQL that each node renews each second. The row says who owns calls ([`Lease`]).
+//! - the **bus**: NATS. A node asks the owner with [`Cluster::ask`], and tells all nodes with [`Cluster::tell`].
+//! - the **heir**: when a node does not renew its row, one of the others ends its calls ([`Change::Expired`]).
+//!
+//! A server without `[cluster]` is alone: it owns everything, asks nobody, and has no bus.
+#![forbid(unsafe_code)]
+
+mod bus;
+mod lease;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tandem_causes::cause::Cause;
+use tandem_id::AccountName;
+use tandem_id::node::{self, NodeTag};
+use tandem_settings::ClusterConfig;
+use tandem_store::health::Check;
+use tandem_store::nodes::{self, JoinError, NodeConnection, NodeDetails, NodeRow, NodeState, Settings};
+use tandem_store::{Store, StoreError};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+pub use bus::{ANSWER_TIME, AskError, BusCounts, MAX_MESSAGE};
+pub use lease::Refusal;
+
+use bus::Bus;
+use lease::{Finding, HELD, Lease};
+
+/// Maximum difference between the clocks of a node and of the database at the start of the node.
+const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(2);
+
+/// Maximum time for one renewal. Then the node tries again with a new connection.
+const RENEWAL_TIME: Duration = Duration::from_secs(1);
+
+/// Time for which a starting node waits for the end of the lease of an earlier start with its name.
+const PREDECESSOR: Duration = Duration::from_secs(5);
+
+/// Maximum number of changes that wait for their reader.
+const CHANGES: usize = 256;
+
+/// A question to another node. The type is the question, and `Answer` is the type of the answer.
+pub trait Question: Serialize + DeserializeOwned + Send + 'static {
+    /// The last part of the subject on the bus.
+    const NAME: &'static str;
+    /// The answer.
+    type Answer: Serialize + DeserializeOwned + Send;
+}
+
+/// A note to all other nodes.
+pub trait Note: Serialize + DeserializeOwned + Send + 'static {
+    /// The last part of the subject on the bus.
+    const NAME: &'static str;
+}
+
+/// The nodes, seen from this server. Cheap to clone.
+#[derive(Clone)]
+pub struct Cluster(Option<Arc<Member>>);
+
+struct Member {
+    name: Arc<str>,
+    epoch: i64,
+    tag: NodeTag,
+    store: Store,
+    details: Mutex<NodeDetails>,
+    bus: Bus,
+    lease: Mutex<Lease>,
+    legs: AtomicU64,
+    is_lost: AtomicBool,
+    bus_was_away: AtomicBool,
+}
+
+/// A change of the cluster, for the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A node takes part now.
+    Joined(NodeRow),
+    /// A node was not renewed in time, and this node is its heir: this node must end the calls of the dead node, and then
+    /// call [`Cluster::buried`].
+    Expired(NodeRow),
+    /// A node takes part no more. Its calls have ended.
+    Left(NodeRow),
+    /// Stored settings have changed: this node must read them again.
+    Settings(Settings),
+    /// This node has lost its lease, and another node ends its calls. The server must end at once.
+    Lost,
+}
+
+/// A node, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeView {
+    pub row: NodeRow,
+    /// Time since the last renewal, by the clock of the database.
+    pub age: Duration,
+    /// Whether it is the node that was asked.
+    pub is_own: bool,
+}
+
+/// The owner of a call, a conference or a recording.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// This node. Also nobody: a node that is gone owns nothing, and its records are in the database.
+    Here,
+    /// Another living node.
+    There(NodeRow),
+}
+
+/// The reason why a server cannot be a node.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cluster.node: {0}")]
+    Join(#[from] JoinError),
+    #[error("cluster.bus: {0}")]
+    Bus(String),
+    #[error("database.url: {0}")]
+    Store(#[from] StoreError),
+    #[error(
+        "cluster.node: the clock of this machine and the clock of the database differ by {0} s, and nodes need the same time: set both clocks by NTP"
+    )]
+    Clock(i64),
+}
+
+impl Cluster {
+    /// Returns the cluster of a server that is alone.
+    pub fn alone() -> Self {
+        Self(None)
+    }
+
+    /// Makes this server a node: takes an epoch, connects to the bus, and sets the node in all later ids. The lease is
+    /// renewed by [`Self::run`]. Without `cluster.node`, the server is alone.
+    pub async fn join(config: &ClusterConfig, store: &Store, details: NodeDetails) -> Result<Self, StartError> {
+        let Some(name) = config.node.clone() else { return Ok(Self::alone()) };
+        let database = nodes::list(store).await?.now;
+        let difference = Timestamp::now().duration_since(database);
+        if difference.unsigned_abs() > MAX_CLOCK_DIFFERENCE {
+            return Err(StartError::Clock(difference.as_secs()));
+        }
+        let cluster = nodes::cluster_id(store).await?;
+        // The epoch is taken after the connection to the bus, so that a server without a bus is no node. Only the name of
+        // the connection does not need the epoch.
+        let servers: Vec<String> = config.bus_servers().map(str::to_owned).collect();
+        let mut bus = Bus::connect(&servers, &name, cluster).await.map_err(StartError::Bus)?;
+        let sent = Instant::now();
+        let epoch = join_after_predecessor(store, &name, &details).await?;
+        bus.set_epoch(epoch);
+        let tag = NodeTag::of_epoch(epoch).unwrap_or(NodeTag::of_id(0));
+        node::set_own(tag);
+        let mut lease = Lease::new(epoch);
+        lease.renewed(sent, &nodes::list(store).await?);
+        let (legs, is_lost, bus_was_away) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
+        let (store, lease, details) = (store.clone(), Mutex::new(lease), Mutex::new(details));
+        Ok(Self(Some(Arc::new(Member { name, epoch, tag, store, details, bus, lease, legs, is_lost, bus_was_away }))))
+    }
+
+    /// Starts to answer questions, and to renew the lease. Returns the changes of the cluster. If this server is alone,
+    /// there are no changes.
+    pub async fn run(&self) -> Result<mpsc::Receiver<Change>, StartError> {
+        let (sender, changes) = mpsc::channel(CHANGES);
+        if let Some(member) = &self.0 {
+            member.bus.listen().await.map_err(StartError::Bus)?;
+            tokio::spawn(renew(Arc::clone(member), sender));
+        }
+        Ok(changes)
+    }
+
+    /// Whether this server is a node of a cluster.
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Returns the name of this node.
+    pub fn name(&self) -> Option<&str> {
+        self.0.as_ref().map(|member| &*member.name)
+    }
+
+    /// Returns the epoch of this node.
+    pub fn epoch(&self) -> Option<i64> {
+        self.0.as_ref().map(|member| member.epoch)
+    }
+
+    /// Returns the tag of this node, with which its ids end.
+    pub fn tag(&self) -> Option<NodeTag> {
+        self.0.as_ref().map(|member| member.tag)
+    }
+
+    /// Returns the reason why this node takes no new calls. `None` if it takes calls.
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.0.as_ref().and_then(|member| member.lease.lock().refusal(Instant::now()))
+    }
+
+    /// Whether this server does the work that only one node may do, such as the removal of old records.
+    pub fn is_first(&self) -> bool {
+        self.0.as_ref().is_none_or(|member| member.lease.lock().is_first(Instant::now()))
+    }
+
+    /// Returns the owner of a call, a conference or a recording with this id.
+    pub fn owner_of(&self, id: u128) -> Owner {
+        self.owner_by_tag(NodeTag::of_id(id))
+    }
+
+    /// Returns the living node with this tag.
+    pub fn owner_by_tag(&self, tag: NodeTag) -> Owner {
+        let Some(member) = self.0.as_ref().filter(|member| member.tag != tag) else { return Owner::Here };
+        member.lease.lock().living_with(tag).cloned().map_or(Owner::Here, Owner::There)
+    }
+
+    /// Returns the other living nodes.
+    pub fn others(&self) -> Vec<NodeRow> {
+        self.0.as_ref().map(|member| member.lease.lock().living().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Returns the tags of all living nodes, with this node, and of the dead nodes whose heirs still end their calls.
+    pub fn tags(&self) -> Vec<NodeTag> {
+        let Some(member) = &self.0 else { return Vec::new() };
+        let others: Vec<i64> = member.lease.lock().others().map(|row| row.epoch).collect();
+        others.into_iter().chain([member.epoch]).filter_map(NodeTag::of_epoch).collect()
+    }
+
+    /// Asks a node. The answer comes within [`ANSWER_TIME`].
+    pub async fn ask<Q: Question>(&self, node: &NodeRow, question: &Q) -> Result<Q::Answer, AskError> {
+        let Some(member) = &self.0 else { return Err(AskError::BusAway) };
+        // The serialisation of these types cannot fail.
+        let question = serde_json::to_vec(question).unwrap_or_default();
+        let answer = member.bus.ask(node.epoch, Q::NAME, question.into()).await?;
+        serde_json::from_slice(&answer).map_err(|error| AskError::Unreadable(error.to_string()))
+    }
+
+    /// Asks all other living nodes at once. Returns the answer of each node.
+    pub async fn ask_all<Q: Question>(&self, question: &Q) -> Vec<(NodeRow, Result<Q::Answer, AskError>)> {
+        let asked = self.others().into_iter().map(|node| async move {
+            let answer = self.ask(&node, question).await;
+            (node, answer)
+        });
+        futures_util::future::join_all(asked).await
+    }
+
+    /// Sets the function that answers a question of other nodes.
+    pub fn answer<Q: Question, A>(&self, answer: impl Fn(Q) -> A + Send + Sync + 'static)
+    where
+        A: Future<Output = Q::Answer> + Send + 'static,
+    {
+        let Some(member) = &self.0 else { return };
+        let handler = move |octets: Bytes, _sender: i64| -> futures_util::future::BoxFuture<'static, Option<Bytes>> {
+            match serde_json::from_slice::<Q>(&octets) {
+                Ok(question) => {
+                    let answered = answer(question);
+                    Box::pin(async move { serde_json::to_vec(&answered.await).ok().map(Bytes::from) })
+                }
+                Err(error) => {
+                    tracing::warn!(%error, question = Q::NAME, "a question of another node cannot be read");
+                    Box::pin(std::future::ready(None))
+                }
+            }
+        };
+        member.bus.handle(Q::NAME, Arc::new(handler));
+    }
+
+    /// Sends a note to all other nodes. The note is lost if the bus is away.
+    pub async fn tell<N: Note>(&self, note: &N) {
+        if let Some(member) = &self.0 {
+            member.bus.tell(N::NAME, serde_json::to_vec(note).unwrap_or_default().into()).await;
+        }
+    }
+
+    /// Sets the function that receives the notes of other nodes, with the epoch of the sender.
+    pub fn listen<N: Note>(&self, listener: impl Fn(N, i64) + Send + Sync + 'static) {
+        let Some(member) = &self.0 else { return };
+        let handler = move |octets: Bytes, sender: i64| -> futures_util::future::BoxFuture<'static, Option<Bytes>> {
+            match serde_json::from_slice::<N>(&octets) {
+                Ok(note) => listener(note, sender),
+                Err(error) => tracing::warn!(%error, note = N::NAME, "a note of another node cannot be read"),
+            }
+            Box::pin(std::future::ready(None))
+        };
+        member.bus.handle(N::NAME, Arc::new(handler));
+    }
+
+    /// Sets the SIP address that other nodes use for this node.
+    pub fn set_sip(&self, address: String) {
+        if let Some(member) = &self.0 {
+            member.details.lock().sip = address;
+        }
+    }
+
+    /// Sets the number of live legs, which other nodes see.
+    pub fn set_legs(&self, legs: u64) {
+        if let Some(member) = &self.0 {
+            member.legs.store(legs, Ordering::Relaxed);
+        }
+    }
+
+    /// Ends the row of a dead node whose calls this node has ended.
+    pub async fn buried(&self, dead: &NodeRow) -> Result<(), StoreError> {
+        match &self.0 {
+            Some(member) => nodes::end(&member.store, dead.epoch).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the row of this node. The calls of this node have ended.
+    pub async fn leave(&self) {
+        if let Some(member) = self.0.as_ref().filter(|member| !member.is_lost.load(Ordering::Relaxed)) {
+            member.is_lost.store(true, Ordering::Relaxed);
+            if let Err(error) = nodes::end(&member.store, member.epoch).await {
+                tracing::warn!(%error, "the database does not know that this node has stopped");
+            }
+        }
+    }
+
+    /// Returns all nodes, by the database. If this server is alone, there are none.
+    pub async fn nodes(&self) -> Result<Vec<NodeView>, StoreError> {
+        let Some(member) = &self.0 else { return Ok(Vec::new()) };
+        let seen = nodes::list(&member.store).await?;
+        let view = |row: NodeRow| NodeView {
+            age: Duration::try_from(seen.now.duration_since(row.alive_at)).unwrap_or_default(),
+            is_own: row.epoch == member.epoch,
+            row,
+        };
+        Ok(seen.rows.into_iter().map(view).collect())
+    }
+
+    /// Sets whether a node takes new calls. Returns `false` if no living node has this name.
+    pub async fn drain(&self, name: &str, drains: bool) -> Result<bool, StoreError> {
+        match &self.0 {
+            Some(member) => nodes::drain(&member.store, name, drains).await,
+            None => Ok(false),
+        }
+    }
+
+    /// Returns the numbers of messages on the bus. `None` if this server is alone.
+    pub fn bus_counts(&self) -> Option<BusCounts> {
+        self.0.as_ref().map(|member| member.bus.counts())
+    }
+
+    /// Whether this node is connected to the bus. `None` if this server is alone.
+    pub fn is_on_bus(&self) -> Option<bool> {
+        self.0.as_ref().map(|member| member.bus.is_connected())
+    }
+
+    /// Whether this node holds its lease. `None` if this server is alone.
+    pub fn holds_lease(&self) -> Option<bool> {
+        self.0.as_ref().map(|member| member.lease.lock().is_held(Instant::now()))
+    }
+}
+
+/// Takes an epoch. If an earlier start with this name was killed a moment ago, waits until its lease has ended.
+async fn join_after_predecessor(store: &Store, name: &str, details: &NodeDetails) -> Result<i64, JoinError> {
+    let since = Instant::now();
+    loop {
+        match nodes::join(store, name, details).await {
+            Err(JoinError::NameInUse { .. }) if since.elapsed() < PREDECESSOR => {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            joined => return joined,
+        }
+    }
+}
+
+/// Renews the lease for as long as the node has it, and reports the changes.
+async fn renew(member: Arc<Member>, changes: mpsc::Sender<Change>) {
+    let mut connection = NodeConnection::of(&member.store);
+    let mut due = Instant::now();
+    while !member.is_lost.load(Ordering::Relaxed) {
+        tokio::time::sleep_until(due).await;
+        let sent = Instant::now();
+        let details = NodeDetails { legs: member.legs.load(Ordering::Relaxed), ..member.details.lock().clone() };
+        let renewed = tokio::time::timeout(RENEWAL_TIME, connection.renew(member.epoch, &details)).await;
+        let health = member.store.health();
+        match renewed {
+            Ok(Ok(Some(seen))) => {
+                let (findings, next) = {
+                    let mut lease = member.lease.lock();
+                    (lease.renewed(sent, &seen), lease.next_renewal(sent))
+                };
+                due = next;
+                health.note(Check::Heartbeat, Ok(()));
+                for finding in findings {
+                    if let Some(change) = change_of(&member, finding).await
+                        && changes.send(change).await.is_err()
+                    {
+                        return;
+                    }
+                }
+            }
+            Ok(Ok(None)) => {
+                if !member.is_lost.swap(true, Ordering::Relaxed) {
+                    // The receiver has ended if the server is ending already.
+                    let _ = changes.send(Change::Lost).await;
+                }
+                return;
+            }
+            Ok(Err(error)) => {
+                health.note(Check::Heartbeat, Err(error.to_string()));
+                due = sent + Duration::from_millis(250);
+            }
+            Err(_) => {
+                let text = format!("the database did not answer within {} s", RENEWAL_TIME.as_secs());
+                health.note(Check::Heartbeat, Err(text));
+                // The dropped connection may hang for ever.
+                connection = NodeConnection::of(&member.store);
+                due = Instant::now();
+            }
+        }
+        report_bus(&member);
+    }
+}
+
+/// Returns the change that a finding means. If a node has expired and this node does not become its heir, there is no
+/// change for this node.
+async fn change_of(member: &Member, finding: Finding) -> Option<Change> {
+    match finding {
+        Finding::Joined(row) => Some(Change::Joined(row)),
+        Finding::Left(row) => Some(Change::Left(row)),
+        Finding::Changed(settings) => Some(Change::Settings(settings)),
+        Finding::Expired(row) => match nodes::bury(&member.store, row.epoch, member.epoch).await {
+            Ok(true) => Some(Change::Expired(row)),
+            Ok(false) => None,
+            Err(error) => {
+                // The next renewal finds the node again.
+                tracing::warn!(%error, node = row.name, "cannot declare a silent node dead");
+                None
+            }
+        },
+    }
+}
+
+/// Reports that the bus is away, once for each time.
+fn report_bus(member: &Member) {
+    let is_away = !member.bus.is_connected();
+    if member.bus_was_away.swap(is_away, Ordering::Relaxed) != is_away {
+        if is_away {
+            let text = "this node is not connected to cluster.bus: it continues its calls, and answers 503 to requests for \
+                        calls of other nodes";
+            member.store.health().report(&AccountName::server(), Cause::BusAway, text.to_owned());
+        } else {
+            tracing::info!("connected to cluster.bus again");
+        }
+    }
+}
+
+/// Returns whether a node with this state takes calls, as a word for people.
+pub fn state_word(view: &NodeView) -> &'static str {
+    let is_late = view.row.state.is_living() && view.age >= HELD;
+    match view.row.state {
+        NodeState::Alive | NodeState::Draining if is_late => "silent",
+        state => state.word(),
+    }
+}

@@ -1,0 +1,292 @@
+//! Requests about calls, conferences and recordings of another node of the cluster. The first id in a request names the
+//! owner ([`tandem_id::node`]). The node that receives the request sends it over the bus to the owner. The owner handles
+//! it as if the client had connected to the owner, and the answer comes back over the bus.
+//!
+//! ```text
+//!   client ──HTTP──► node B ──bus──► node A (owns the call) ──► its routes
+//!          ◄─────────────────◄──────
+//! ```
+//!
+//! A request without such an id (a list, a new call, a setting) is handled by the node that receives it. So is a request
+//! for the audio of a recording, which is larger than a message, and a request that opens a WebSocket or a stream of
+//! events.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use percent_encoding::percent_decode_str;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tandem_cluster::{ANSWER_TIME, AskError, Cluster, MAX_MESSAGE, Owner, Question};
+use tandem_store::Store;
+use tower_service::Service as _;
+
+/// Maximum number of octets of a body that another node receives. With base64 it is smaller than a message.
+const MAX_BODY: usize = MAX_MESSAGE / 2;
+
+/// The prefixes of ids that name their owner, in the form of two letters and 32 hex digits: calls, conferences,
+/// recordings, streams, SIPREC sessions and transcriptions.
+const OWNED: [&str; 6] = ["CA", "CF", "RE", "MZ", "SR", "GT"];
+
+/// The path of the commands that name their call in the body.
+const COMMANDS: &str = "/api/calling/calls";
+
+/// An HTTP request for another node.
+#[derive(Serialize, Deserialize)]
+struct Forwarded {
+    method: String,
+    /// The path and the query.
+    uri: String,
+    headers: Vec<(String, Octets)>,
+    body: Octets,
+    /// The address of the client.
+    client: Option<SocketAddr>,
+}
+
+/// The answer to a [`Forwarded`].
+#[derive(Serialize, Deserialize)]
+struct Answered {
+    /// `None` if the answer is larger than a message.
+    status: Option<u16>,
+    headers: Vec<(String, Octets)>,
+    body: Octets,
+}
+
+impl Question for Forwarded {
+    const NAME: &'static str = "http";
+    type Answer = Answered;
+}
+
+/// Octets, in base64.
+struct Octets(Bytes);
+
+impl Serialize for Octets {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64_STANDARD.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Octets {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let octets = BASE64_STANDARD.decode(text).map_err(serde::de::Error::custom)?;
+        Ok(Self(octets.into()))
+    }
+}
+
+/// Answers the requests that other nodes have received. `routes` are all routes of this server.
+pub(super) fn answer(cluster: &Cluster, store: &Store, routes: &Router) {
+    let (routes, store) = (routes.clone(), store.clone());
+    cluster.answer(move |forwarded: Forwarded| {
+        let (mut routes, store) = (routes.clone(), store.clone());
+        async move {
+            let Some(request) = request(forwarded) else { return Answered::of_status(StatusCode::BAD_REQUEST) };
+            // The service of a router never fails.
+            let response = routes.call(request).await.unwrap_or_else(|never| match never {});
+            // The client may ask another node next, which reads the database.
+            if let Err(error) = store.flush().await {
+                tracing::warn!(%error, "the records that another node waits for are not stored yet");
+            }
+            Answered::of(response).await
+        }
+    });
+}
+
+/// Middleware that sends a request to the owner of the first id in the request, if this is another node.
+pub(super) async fn forward(State(cluster): State<Cluster>, request: Request, next: Next) -> Response {
+    let (request, id) = match find_id(request).await {
+        Ok(found) => found,
+        Err(refusal) => return refusal,
+    };
+    let Some(Owner::There(node)) = id.map(|id| cluster.owner_of(id)) else { return next.run(request).await };
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let (parts, body) = request.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else {
+        return (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large for a call of another node\n").into_response();
+    };
+    let headers = parts.headers.iter().map(|(name, value)| (name.to_string(), octets(value.as_bytes())));
+    let forwarded = Forwarded {
+        method: parts.method.to_string(),
+        uri: parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
+        headers: headers.collect(),
+        body: Octets(body.clone()),
+        client: parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|client| client.0),
+    };
+    match cluster.ask(&node, &forwarded).await {
+        Ok(answered) if answered.status.is_some() => answered.response(),
+        // A read without effect may be answered from the database, by this node.
+        Ok(_) | Err(AskError::TooLarge | AskError::NoNode) if is_read => {
+            next.run(Request::from_parts(parts, Body::from(body))).await
+        }
+        Ok(_) => (StatusCode::BAD_GATEWAY, "the answer of the other node is too large\n").into_response(),
+        Err(error) => {
+            let text =
+                format!("the call belongs to node {} of the cluster, and {error}: repeat the request\n", node.name);
+            tracing::warn!("{} {}: {text}", parts.method, parts.uri.path());
+            (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, ANSWER_TIME.as_secs().to_string())], text)
+                .into_response()
+        }
+    }
+}
+
+/// Middleware that answers a change only after its records are stored. The client may ask another node next, which reads
+/// the database.
+pub(super) async fn store_changes(State(store): State<Store>, request: Request, next: Next) -> Response {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let response = next.run(request).await;
+    if !is_read && let Err(error) = store.flush().await {
+        tracing::warn!(%error, "the records of a change are not stored yet");
+    }
+    response
+}
+
+/// Returns the first id in the path that names its owner, or the id in the body of a command.
+async fn find_id(request: Request) -> Result<(Request, Option<u128>), Response> {
+    let path = request.uri().path();
+    let is_stream = request.headers().contains_key(header::UPGRADE)
+        || request.uri().query().is_some_and(|query| query.contains("follow="));
+    if is_stream || is_audio(path) {
+        return Ok((request, None));
+    }
+    if path == COMMANDS && request.method() == Method::POST {
+        let (parts, body) = request.into_parts();
+        let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else {
+            return Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is too large\n").into_response());
+        };
+        let command = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+        let id = command.get("id").and_then(Value::as_str).and_then(id_in);
+        return Ok((Request::from_parts(parts, Body::from(body)), id));
+    }
+    let id = path.split('/').find_map(id_in);
+    Ok((request, id))
+}
+
+/// Whether a path is that of the audio of a recording.
+fn is_audio(path: &str) -> bool {
+    let is_file = [".wav", ".mp3"].iter().any(|ending| path.ends_with(ending));
+    is_file || path.ends_with("/waveform") || path.ends_with("/audio")
+}
+
+/// Returns the id in a part of a path: two letters and 32 hex digits, 32 hex digits, a UUID, or a call control id.
+fn id_in(part: &str) -> Option<u128> {
+    let part = percent_decode_str(part).decode_utf8().ok()?;
+    let part = part.split('.').next().unwrap_or_default();
+    let digits = |text: &str| (text.len() == 32).then(|| u128::from_str_radix(text, 16).ok()).flatten();
+    let sid = part.split_at_checked(2).filter(|(kind, _)| OWNED.contains(kind));
+    sid.and_then(|(_, rest)| digits(rest))
+        .or_else(|| digits(part))
+        .or_else(|| tandem_id::parse_uuid(part))
+        .or_else(|| tandem_telnyx::id::parse_call_control_id(part).map(|leg| leg.0))
+}
+
+fn octets(value: &[u8]) -> Octets {
+    Octets(Bytes::copy_from_slice(value))
+}
+
+/// Builds the request that a client has sent to another node. Returns `None` if it is no HTTP request.
+fn request(forwarded: Forwarded) -> Option<Request> {
+    let mut request = Request::builder().method(forwarded.method.as_bytes()).uri(forwarded.uri);
+    *request.headers_mut()? = headers(forwarded.headers);
+    let mut request = request.body(Body::from(forwarded.body.0)).ok()?;
+    if let Some(client) = forwarded.client {
+        request.extensions_mut().insert(ConnectInfo(client));
+    }
+    Some(request)
+}
+
+/// Returns the headers that are valid.
+fn headers(named: Vec<(String, Octets)>) -> HeaderMap {
+    let valid = |(name, value): (String, Octets)| {
+        Some((HeaderName::try_from(name).ok()?, HeaderValue::from_bytes(&value.0).ok()?))
+    };
+    named.into_iter().filter_map(valid).collect()
+}
+
+impl Answered {
+    fn of_status(status: StatusCode) -> Self {
+        Self { status: Some(status.as_u16()), headers: Vec::new(), body: Octets(Bytes::new()) }
+    }
+
+    async fn of(response: Response) -> Self {
+        let (parts, body) = response.into_parts();
+        let headers = parts.headers.iter().map(|(name, value)| (name.to_string(), octets(value.as_bytes()))).collect();
+        match axum::body::to_bytes(body, MAX_BODY).await {
+            Ok(body) => Self { status: Some(parts.status.as_u16()), headers, body: Octets(body) },
+            Err(_) => Self { status: None, headers: Vec::new(), body: Octets(Bytes::new()) },
+        }
+    }
+
+    fn response(self) -> Response {
+        let status = self.status.and_then(|status| StatusCode::from_u16(status).ok());
+        let mut response = Response::new(Body::from(self.body.0));
+        *response.status_mut() = status.unwrap_or(StatusCode::BAD_GATEWAY);
+        *response.headers_mut() = headers(self.headers);
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: u128 = 0x0199_aabb_ccdd_1eee_8fff_0000_1111_00a3;
+
+    #[test]
+    fn the_first_id_in_a_path_that_names_its_owner_is_found_in_the_form_of_each_provider() {
+        let control = tandem_telnyx::id::call_control_id(tandem_id::LegId(ID));
+        let escaped = control.replace(':', "%3A");
+        let uuid = tandem_id::uuid(ID);
+        for path in [
+            format!("/2010-04-01/Accounts/AC{:032x}/Calls/CA{ID:032x}.json", 7),
+            format!("/2010-04-01/Accounts/AC{:032x}/Conferences/CF{ID:032x}/Participants/CA{:032x}.json", 7, 8),
+            format!("/v2/calls/{control}/actions/hangup"),
+            format!("/v2/calls/{escaped}/actions/hangup"),
+            format!("/v2/conferences/{uuid}/actions/hold"),
+            format!("/console/calls/{ID:032x}"),
+        ] {
+            assert_eq!(path.split('/').find_map(id_in), Some(ID), "{path}");
+        }
+        for path in ["/v2/calls", "/2010-04-01/Accounts/AC00000000000000000000000000000007/Calls.json", "/%ff/v3:x"] {
+            assert_eq!(path.split('/').find_map(id_in), None, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_names_its_call_in_the_body() {
+        let uuid = tandem_id::uuid(ID);
+        let body = format!(r#"{{"command":"calling.end","id":"{uuid}","params":{{}}}}"#);
+        let request = Request::post(COMMANDS).body(Body::from(body.clone())).unwrap();
+        let (request, id) = find_id(request).await.unwrap();
+        assert_eq!(id, Some(ID));
+        assert_eq!(axum::body::to_bytes(request.into_body(), MAX_BODY).await.unwrap(), body.as_bytes());
+    }
+
+    #[tokio::test]
+    async fn a_forwarded_request_and_its_answer_keep_every_octet() {
+        let body: Vec<u8> = (0..=255).collect();
+        let forwarded = Forwarded {
+            method: "PUT".into(),
+            uri: "/v2/calls/x?a=%20b".into(),
+            headers: vec![("x-latin".into(), octets(&[0xe9])), ("bad name".into(), octets(b"x"))],
+            body: octets(&body),
+            client: Some("127.0.0.9:5".parse().unwrap()),
+        };
+        let text = serde_json::to_string(&forwarded).unwrap();
+        let request = request(serde_json::from_str(&text).unwrap()).unwrap();
+        assert_eq!((request.method(), request.uri().to_string()), (&Method::PUT, "/v2/calls/x?a=%20b".to_owned()));
+        assert_eq!(request.headers().len(), 1);
+        assert_eq!(request.headers().get("x-latin").map(HeaderValue::as_bytes), Some(&[0xe9][..]));
+        let echoed = Answered::of((StatusCode::CREATED, body.clone()).into_response()).await;
+        let echoed: Answered = serde_json::from_str(&serde_json::to_string(&echoed).unwrap()).unwrap();
+        let response = echoed.response();
+        assert_eq!(response.status(), StatusCode::CREATED);
+        assert_eq!(axum::body::to_bytes(response.into_body(), MAX_BODY).await.unwrap(), body);
+    }
+}

