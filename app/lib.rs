@@ -16,6 +16,8 @@ mod first_account;
 mod housekeeping;
 mod listeners;
 mod nodes;
+mod phones;
+mod proxies;
 mod reload;
 mod service_manager;
 mod shutdown;
@@ -174,6 +176,7 @@ pub async fn run_with(
     }
     manager.notify("STOPPING=1");
     server.calls.stop_accepting();
+    server.calls.services().sip.post(sip::Command::TakeCalls(false));
     let live = server.calls.live_legs();
     tracing::info!(
         "draining: no new calls; waiting for {live} legs, {} s at most (a second signal hangs up at once)",

@@ -17,11 +17,13 @@ use tandem_runtime::app::Configuration;
 use tandem_runtime::recovery::{self, Ended};
 use tandem_runtime::services::Services;
 use tandem_runtime::{Calls, transcripts};
-use tandem_sip::DialogState;
+use tandem_sip::{Command, DialogState};
 use tandem_store::nodes::{NodeRow, NodeState, Settings};
 use tandem_store::{self as store, OwnedBy, StoreError};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
+
+use crate::phones::OtherPhones;
 
 /// Interval between two searches for webhook queues without an owner.
 const SEARCH: Duration = Duration::from_secs(30);
@@ -76,49 +78,78 @@ pub(super) async fn recover_own(services: &Arc<Services>) -> anyhow::Result<Dial
     Ok((dialogs, unanswered))
 }
 
-/// Handles the changes of the cluster for as long as the server runs. Cancels `lost` when this node has lost its lease.
-pub(super) async fn watch(
-    calls: Calls,
-    accounts: Arc<Accounts>,
-    configuration: Configuration,
-    mut changes: mpsc::Receiver<Change>,
-    lost: CancellationToken,
-) {
-    let services = Arc::clone(calls.services());
-    if !services.cluster.is_on() {
-        return;
-    }
-    let mut second = tokio::time::interval(Duration::from_secs(1));
-    second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut search = tokio::time::interval(SEARCH);
-    loop {
-        tokio::select! {
-            change = changes.recv() => match change {
-                Some(Change::Lost) => {
-                    tracing::error!(
-                        "another node has declared this node dead, because its lease was not renewed in time, and has ended \
-                         its calls: this server ends, and its service manager must start it again"
-                    );
-                    return lost.cancel();
+/// What the changes of the cluster are about.
+pub(super) struct Watch {
+    pub(super) calls: Calls,
+    pub(super) accounts: Arc<Accounts>,
+    pub(super) configuration: Configuration,
+    pub(super) phones: Arc<OtherPhones>,
+    /// Wakes the task that tells the proxies about the nodes.
+    pub(super) changed: Arc<Notify>,
+}
+
+impl Watch {
+    /// Handles the changes of the cluster for as long as the server runs. Cancels `lost` when this node has lost its lease.
+    pub(super) async fn run(self, mut changes: mpsc::Receiver<Change>, lost: CancellationToken) {
+        let services = Arc::clone(self.calls.services());
+        if !services.cluster.is_on() {
+            return;
+        }
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut search = tokio::time::interval(SEARCH);
+        loop {
+            tokio::select! {
+                change = changes.recv() => match change {
+                    Some(Change::Lost) => {
+                        tracing::error!("{LOST}");
+                        return lost.cancel();
+                    }
+                    Some(change) => self.handle(change).await,
+                    None => return,
+                },
+                _ = second.tick() => {
+                    services.cluster.set_legs(self.calls.live_legs());
+                    services.sip.post(Command::TakeCalls(self.calls.accepts()));
                 }
-                Some(Change::Settings(settings)) => read_again(&calls, &accounts, &configuration, settings).await,
-                Some(Change::Expired(row)) => drop(tokio::spawn(bury(Arc::clone(&services), row))),
-                Some(Change::Joined(row)) => tracing::info!("node {} takes part now ({})", row.name, row.details.http),
-                Some(Change::Left(row)) => {
-                    tracing::info!("node {} takes part no more", row.name);
-                    services.deliveries.resume(ownerless(&services.cluster));
-                }
-                None => return,
-            },
-            _ = second.tick() => services.cluster.set_legs(calls.live_legs()),
-            _ = search.tick() => {
-                if services.cluster.is_first() {
-                    services.deliveries.resume(ownerless(&services.cluster));
+                _ = search.tick() => {
+                    self.phones.read().await;
+                    if services.cluster.is_first() {
+                        services.deliveries.resume(ownerless(&services.cluster));
+                    }
                 }
             }
         }
     }
+
+    async fn handle(&self, change: Change) {
+        let services = self.calls.services();
+        self.changed.notify_one();
+        match change {
+            Change::Settings(settings) => {
+                read_again(&self.calls, &self.accounts, &self.configuration, settings).await;
+            }
+            Change::Joined(row) => {
+                tracing::info!("node {} takes part now ({})", row.name, row.details.http);
+                self.phones.read().await;
+            }
+            Change::Expired(row) => {
+                self.phones.node_left(&row);
+                tokio::spawn(bury(Arc::clone(services), row));
+            }
+            Change::Left(row) => {
+                tracing::info!("node {} takes part no more", row.name);
+                self.phones.node_left(&row);
+                services.deliveries.resume(ownerless(&services.cluster));
+            }
+            Change::Lost => {}
+        }
+    }
 }
+
+/// The reason why this server ends.
+const LOST: &str = "another node has declared this node dead, because its lease was not renewed in time, and has ended its \
+    calls: this server ends, and its service manager must start it again";
 
 /// Reads settings that another node has changed. This node reads its own changes too, which changes nothing.
 async fn read_again(calls: &Calls, accounts: &Accounts, configuration: &Configuration, settings: Settings) {

@@ -57,7 +57,8 @@ use crate::data_dir::{Listening, Lock};
 use crate::first_account::FirstAccount;
 use crate::housekeeping::Housekeeping;
 use crate::listeners::{Listeners, advice};
-use crate::{BUILD, Server, descriptors, entries, nodes};
+use crate::phones::OtherPhones;
+use crate::{BUILD, Server, descriptors, entries, nodes, proxies};
 
 /// Time limit for the TCP connection of an outgoing HTTP request that has no time limit of its own.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -134,13 +135,14 @@ impl Server {
         let changes = cluster.run().await?;
         let base = config;
         let config = entries::join(&base, entries::load(&store).await.context("entries of the console")?).log();
-        let parts = parts.with_entries(&config)?;
+        let mut parts = parts.with_entries(&config)?;
+        parts.recordings = parts.recordings.with_cluster(&cluster);
         prepare_client(&parts.client, &config);
         warn_of_missing_speech(&config);
         let phones = phones(&config, own);
         let mut sip_config = sip_settings(&config, &phones, &store).await?;
         sip_config.websocket = Some(listeners.address);
-        sip_config.bindings = phones::restore(&store, clock::time()).await.context("registered phones")?;
+        sip_config.bindings = phones::restore(&store, &cluster, clock::time()).await.context("registered phones")?;
         let inventory = Inventory::load(&store).await.context("numbers and applications")?;
         let stored_media = load_stored_media(&config, &store).await?;
         let sip = sip::transport::prepare(sip_config).await.map_err(sip_refused)?;
@@ -182,14 +184,23 @@ impl Server {
         let sip = Arc::clone(&calls.services().sip);
         phones.listen_on(sip.local_addrs().iter().map(|(_, address)| *address));
         let listening = listening(listeners.address, &sip);
-        if config.cluster.sip.is_none() {
-            cluster.set_sip(listening.sip.first().cloned().unwrap_or_default());
-        }
+        crate::phones::publish_addresses(&cluster, &config, &sip);
+        let other_phones = OtherPhones::new(calls.services());
+        other_phones.read().await;
         tokio::spawn(async move { recovery::end_dialogs(&sip, lost, unanswered).await });
         let (configuration, requests) = Configuration::new();
         let lost_lease = CancellationToken::new();
         let lost = lost_lease.clone();
-        tokio::spawn(nodes::watch(calls.clone(), Arc::clone(&accounts), configuration.clone(), changes, lost));
+        let watch = nodes::Watch {
+            calls: calls.clone(),
+            accounts: Arc::clone(&accounts),
+            configuration: configuration.clone(),
+            phones: other_phones,
+            changed: Arc::new(Notify::new()),
+        };
+        let proxies = config.cluster.proxies.clone();
+        tokio::spawn(proxies::run(cluster.clone(), proxies, Arc::clone(&watch.changed)));
+        tokio::spawn(watch.run(changes, lost));
         let ice = Arc::new(ArcSwap::from_pointee(config.ice.clone()));
         let app = App {
             accounts: Arc::clone(&accounts),
@@ -313,8 +324,8 @@ async fn open_store(
     let store = Store::open(config.database.url.expose()).await.context("database.url")?;
     let sharing = if config.cluster.is_on() { Sharing::Nodes } else { Sharing::Alone };
     store.claim(sharing).await.context("database.url")?;
-    let sip = config.cluster.sip.as_deref().unwrap_or_default().to_owned();
-    let details = NodeDetails { version: BUILD.version.to_owned(), http: http.to_string(), sip, legs: 0 };
+    let (version, http) = (BUILD.version.to_owned(), http.to_string());
+    let details = NodeDetails { version, http, ..NodeDetails::default() };
     let cluster = Cluster::join(&config.cluster, &store, details).await?;
     accounts.load(&store).await.context("accounts and keys")?;
     match recordings.prepare().await {

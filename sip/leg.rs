@@ -173,6 +173,9 @@ pub enum Command {
     EndUnanswered(Vec<String>),
     /// Replaces the directory of the users that have a password. Existing registrations stay until they expire.
     Directory(Arc<Directory>),
+    /// Sets whether the application takes new calls. If it does not, an OPTIONS outside a dialog gets 503 (RFC 3261 §11.2).
+    /// At first it takes calls.
+    TakeCalls(bool),
     /// Replaces the SIP addresses of the other nodes of the cluster: every address that a node names in its Contacts
     /// ([`Handle::node_addresses`](crate::transport::Handle::node_addresses)), and every address from which it sends, with any
     /// port. Requests of these nodes to the phones that have registered here are forwarded, and requests of these phones to
@@ -219,6 +222,7 @@ impl Command {
             Self::End(_)
             | Self::EndUnanswered(_)
             | Self::Directory(_)
+            | Self::TakeCalls(_)
             | Self::Nodes(_)
             | Self::Learn { .. }
             | Self::Forget(_) => None,

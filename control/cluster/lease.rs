@@ -56,11 +56,11 @@ pub enum Refusal {
 /// What a renewal has shown about another node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Finding {
-    /// The node takes part now.
+    /// The node takes part now, or has other addresses now.
     Joined(NodeRow),
     /// The node was not renewed in time, or its heir has died. This node may become its heir.
     Expired(NodeRow),
-    /// The node takes part no more.
+    /// The node owns no calls any more: it is gone, or its heir ends its calls.
     Left(NodeRow),
     /// Stored settings of this group have changed.
     Changed(Settings),
@@ -123,12 +123,18 @@ impl Lease {
                 self.is_draining = row.state == NodeState::Draining;
                 continue;
             }
-            if self.others.remove(&row.epoch).is_none() && row.state.is_living() {
-                findings.push(Finding::Joined(row.clone()));
+            let before = self.others.remove(&row.epoch);
+            let before = before.filter(|before| before.state.is_living());
+            let has_moved = |before: &NodeRow| before.details.addresses != row.details.addresses;
+            match (before, row.state.is_living()) {
+                (before, true) if before.as_ref().is_none_or(has_moved) => findings.push(Finding::Joined(row.clone())),
+                (Some(_), false) => findings.push(Finding::Left(row.clone())),
+                (Some(_), true) | (None, _) => {}
             }
             others.insert(row.epoch, row.clone());
         }
-        findings.extend(std::mem::replace(&mut self.others, others).into_values().map(Finding::Left));
+        let gone = std::mem::replace(&mut self.others, others).into_values();
+        findings.extend(gone.filter(|row| row.state.is_living()).map(Finding::Left));
         if let Some(known) = self.changes.replace(seen.changes.clone()) {
             let is_changed = |group: &Settings| known.get(group.word()) != seen.changes.get(group.word());
             findings.extend(Settings::ALL.into_iter().filter(is_changed).map(Finding::Changed));

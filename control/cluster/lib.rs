@@ -11,7 +11,9 @@
 mod bus;
 mod lease;
 
+use std::fmt;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -26,7 +28,7 @@ use tandem_id::AccountName;
 use tandem_id::node::{self, NodeTag};
 use tandem_settings::ClusterConfig;
 use tandem_store::health::Check;
-use tandem_store::nodes::{self, JoinError, NodeConnection, NodeDetails, NodeRow, NodeState, Settings};
+use tandem_store::nodes::{self, Hops, JoinError, NodeConnection, NodeDetails, NodeRow, NodeState, Settings};
 use tandem_store::{Store, StoreError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -45,6 +47,9 @@ const RENEWAL_TIME: Duration = Duration::from_secs(1);
 
 /// Time for which a starting node waits for the end of the lease of an earlier start with its name.
 const PREDECESSOR: Duration = Duration::from_secs(5);
+
+/// Maximum number of notes that wait for the bus.
+const NOTES: usize = 4_096;
 
 /// Maximum number of changes that wait for their reader.
 const CHANGES: usize = 256;
@@ -78,17 +83,25 @@ struct Member {
     legs: AtomicU64,
     is_lost: AtomicBool,
     bus_was_away: AtomicBool,
+    /// The notes that wait for the bus.
+    notes: mpsc::Sender<(&'static str, Bytes)>,
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Cluster").field(&self.name()).finish()
+    }
 }
 
 /// A change of the cluster, for the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A node takes part now.
+    /// A node takes part now, or has other addresses now.
     Joined(NodeRow),
     /// A node was not renewed in time, and this node is its heir: this node must end the calls of the dead node, and then
     /// call [`Cluster::buried`].
     Expired(NodeRow),
-    /// A node takes part no more. Its calls have ended.
+    /// A node takes part no more: it is gone, or another node ends its calls.
     Left(NodeRow),
     /// Stored settings have changed: this node must read them again.
     Settings(Settings),
@@ -159,7 +172,17 @@ impl Cluster {
         lease.renewed(sent, &nodes::list(store).await?);
         let (legs, is_lost, bus_was_away) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
         let (store, lease, details) = (store.clone(), Mutex::new(lease), Mutex::new(details));
-        Ok(Self(Some(Arc::new(Member { name, epoch, tag, store, details, bus, lease, legs, is_lost, bus_was_away }))))
+        let (notes, mut waiting) = mpsc::channel::<(&'static str, Bytes)>(NOTES);
+        let member =
+            Arc::new(Member { name, epoch, tag, store, details, bus, lease, legs, is_lost, bus_was_away, notes });
+        let sender = Arc::downgrade(&member);
+        tokio::spawn(async move {
+            while let Some((name, note)) = waiting.recv().await {
+                let Some(member) = sender.upgrade() else { return };
+                member.bus.tell(name, note).await;
+            }
+        });
+        Ok(Self(Some(member)))
     }
 
     /// Starts to answer questions, and to renew the lease. Returns the changes of the cluster. If this server is alone,
@@ -265,6 +288,16 @@ impl Cluster {
         member.bus.handle(Q::NAME, Arc::new(handler));
     }
 
+    /// Sends a note to all other nodes, after the notes that were posted before. Never waits. The note is lost if the bus is
+    /// away, or if [`NOTES`] notes wait.
+    pub fn post<N: Note>(&self, note: &N) {
+        if let Some(member) = &self.0
+            && member.notes.try_send((N::NAME, serde_json::to_vec(note).unwrap_or_default().into())).is_err()
+        {
+            tracing::warn!(note = N::NAME, "a note to the other nodes was dropped");
+        }
+    }
+
     /// Sends a note to all other nodes. The note is lost if the bus is away.
     pub async fn tell<N: Note>(&self, note: &N) {
         if let Some(member) = &self.0 {
@@ -285,11 +318,18 @@ impl Cluster {
         member.bus.handle(N::NAME, Arc::new(handler));
     }
 
-    /// Sets the SIP address that other nodes use for this node.
-    pub fn set_sip(&self, address: String) {
+    /// Sets the SIP addresses of this node: the one that people and proxies use, those for other nodes over UDP and TCP, and
+    /// all from which it sends.
+    pub fn set_sip(&self, sip: String, hops: Hops, addresses: Vec<SocketAddr>) {
         if let Some(member) = &self.0 {
-            member.details.lock().sip = address;
+            let mut details = member.details.lock();
+            (details.sip, details.hops, details.addresses) = (sip, hops, addresses);
         }
+    }
+
+    /// Returns what other nodes know about this node.
+    pub fn own_details(&self) -> Option<NodeDetails> {
+        self.0.as_ref().map(|member| member.details.lock().clone())
     }
 
     /// Sets the number of live legs, which other nodes see.

@@ -3,6 +3,7 @@
 mod bucket;
 mod files;
 mod mp3;
+mod owner;
 mod range;
 mod uploads;
 

@@ -12,10 +12,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 use tandem_accounts::Account;
 use tandem_call::address::Address;
 use tandem_clients as clients;
+use tandem_cluster::{Cluster, Note};
 use tandem_host::clock;
 use tandem_id::AccountName;
 use tandem_media::Srtp;
@@ -451,24 +453,41 @@ pub fn host_of(uri: &str) -> (&str, Option<u16>) {
     }
 }
 
-/// Stores a change that the registrar reports. If the writer's queue is full, the change is lost. In this case the
-/// phone cannot be reached after a restart until it registers again.
-pub fn keep(store: &Store, change: sip::Change) {
-    let write = match change {
+/// A note to the other nodes of a cluster about a phone.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum PhoneNote {
+    /// The phone has registered at the node that sends the note.
+    Bound(Box<BindingRow>),
+    /// The registration with this id has ended.
+    Unbound(u128),
+}
+
+impl Note for PhoneNote {
+    const NAME: &'static str = "phone";
+}
+
+/// Stores a change that the registrar reports, and tells it to the other nodes. If the writer's queue is full, the change
+/// is lost. In this case the phone cannot be reached after a restart until it registers again.
+pub fn keep(store: &Store, cluster: &Cluster, change: sip::Change) {
+    let node = cluster.name().map(str::to_owned);
+    let (write, note) = match change {
         sip::Change::Bound(binding) | sip::Change::Refreshed(binding) => {
-            Write::Binding(Box::new(row(*binding, clock::time())))
+            let row = Box::new(BindingRow { node, ..row(*binding, clock::time()) });
+            (Write::Binding(row.clone()), PhoneNote::Bound(row))
         }
-        sip::Change::Unbound(binding) => Write::Unbinding(binding.id.0),
+        sip::Change::Unbound(binding) => (Write::Unbinding(binding.id.0, node), PhoneNote::Unbound(binding.id.0)),
         // The binding came from the store, or another node stores it.
         sip::Change::Restored(_) | sip::Change::Learned(_) | sip::Change::Forgotten(_) => return,
     };
     store.writer().try_submit(write);
+    cluster.post(&note);
 }
 
-/// Returns all stored registrations that are still valid at `now`.
-pub async fn restore(store: &Store, now: Timestamp) -> Result<Vec<sip::Binding>, StoreError> {
+/// Returns the stored registrations at this node that are still valid at `now`.
+pub async fn restore(store: &Store, cluster: &Cluster, now: Timestamp) -> Result<Vec<sip::Binding>, StoreError> {
     let rows = bindings::restore(store, now).await?;
-    Ok(rows.into_iter().filter_map(|row| binding(row, now)).collect())
+    let is_own = |row: &BindingRow| row.node.is_none() || row.node.as_deref() == cluster.name();
+    Ok(rows.into_iter().filter(is_own).filter_map(|row| binding(row, now)).collect())
 }
 
 fn row(binding: sip::Binding, now: Timestamp) -> BindingRow {
@@ -478,6 +497,7 @@ fn row(binding: sip::Binding, now: Timestamp) -> BindingRow {
         account: binding.aor.account.clone(),
         username: binding.aor.username.to_string(),
         expires_at: now.checked_add(life).unwrap_or(now),
+        node: None,
         details: BindingDetails {
             domain: binding.aor.domain.map(|domain| domain.to_string()),
             host: binding.host,
@@ -496,8 +516,9 @@ fn row(binding: sip::Binding, now: Timestamp) -> BindingRow {
     }
 }
 
-fn binding(row: BindingRow, now: Timestamp) -> Option<sip::Binding> {
-    let BindingRow { id, account, username, expires_at, details } = row;
+/// Returns the registration of a row that is valid at `now`.
+pub fn binding(row: BindingRow, now: Timestamp) -> Option<sip::Binding> {
+    let BindingRow { id, account, username, expires_at, node: _, details } = row;
     let expires_in = Duration::try_from(expires_at.duration_since(now)).ok()?;
     Some(sip::Binding {
         id: sip::BindingId(id),

@@ -22,10 +22,10 @@ const LOOK: Duration = Duration::from_secs(60);
 const SWEEP: Duration = Duration::from_secs(600);
 
 /// Uploads recordings as they become complete, and removes local copies that were not used for `copies`. Runs until the
-/// task is aborted. Without a bucket, it ends at once.
+/// task is aborted. On a server that is alone and has no bucket, it ends at once.
 pub async fn run(services: Arc<Services>, copies: Duration) {
     let files = services.recordings.clone();
-    if !files.has_bucket() {
+    if !files.has_copies() {
         return;
     }
     let mut outage: Option<Instant> = None;

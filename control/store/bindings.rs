@@ -13,7 +13,7 @@ use super::column::{Columns, hex, microseconds};
 use super::{Store, StoreError};
 
 /// A registered contact of a user.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BindingRow {
     /// Id of the registration.
     pub id: u128,
@@ -23,6 +23,8 @@ pub struct BindingRow {
     pub username: String,
     /// Time at which the registration expires.
     pub expires_at: Timestamp,
+    /// The name of the node of the cluster at which the phone has registered. `None` for a server that is alone.
+    pub node: Option<String>,
     /// The values that have no column of their own.
     pub details: BindingDetails,
 }
@@ -93,22 +95,28 @@ pub(super) async fn write(connection: &mut AnyConnection, row: &BindingRow) -> R
     // The serialisation of these types cannot fail.
     let details = serde_json::to_string(&row.details).unwrap_or_default();
     sqlx::query(
-        "INSERT INTO bindings (id, account, username, expires_at, details) VALUES ($1, $2, $3, $4, $5) \
-         ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at, details = excluded.details",
+        "INSERT INTO bindings (id, account, username, expires_at, details, node) VALUES ($1, $2, $3, $4, $5, $6) \
+         ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at, details = excluded.details, node = excluded.node",
     )
     .bind(hex(row.id))
     .bind(row.account.to_string())
     .bind(row.username.clone())
     .bind(microseconds(row.expires_at))
     .bind(details)
+    .bind(row.node.clone())
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Deletes a registration. The change is part of the writer's transaction.
-pub(super) async fn remove(connection: &mut AnyConnection, id: u128) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM bindings WHERE id = $1").bind(hex(id)).execute(connection).await?;
+/// Deletes a registration, unless the phone has registered at another node since. The change is part of the writer's
+/// transaction.
+pub(super) async fn remove(connection: &mut AnyConnection, id: u128, node: Option<&str>) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM bindings WHERE id = $1 AND (node IS NULL OR node = $2)")
+        .bind(hex(id))
+        .bind(node.unwrap_or_default().to_owned())
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
@@ -120,6 +128,7 @@ fn read(row: &AnyRow) -> Result<BindingRow, StoreError> {
         account: columns.account()?,
         username: columns.text("username")?,
         expires_at: columns.time("expires_at")?,
+        node: columns.optional_text("node")?,
         details: serde_json::from_str(&details)
             .map_err(|_| StoreError::Corrupt { column: "details", value: details.clone() })?,
     })

@@ -8,6 +8,7 @@
 //! A row is one start of a server: an epoch. A server that has lost its epoch never gets it back: it must start again.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -50,10 +51,21 @@ pub struct NodeDetails {
     pub version: String,
     /// Address of the HTTP listener.
     pub http: String,
-    /// The SIP address for other nodes and proxies, in the form `udp://ADDRESS:PORT`.
+    /// The SIP address for people and proxies, in the form `udp://ADDRESS:PORT`.
     pub sip: String,
+    /// The SIP addresses for other nodes.
+    pub hops: Hops,
+    /// The addresses of the SIP sockets from which the node sends to other nodes.
+    pub addresses: Vec<SocketAddr>,
     /// Number of live legs.
     pub legs: u64,
+}
+
+/// The SIP addresses for other nodes, by transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Hops {
+    pub udp: Option<SocketAddr>,
+    pub tcp: Option<SocketAddr>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -80,8 +80,8 @@ pub enum Write {
     Resource(Box<resources::Row>),
     /// Adds or replaces the registration of a phone.
     Binding(Box<BindingRow>),
-    /// Removes the registration of a phone.
-    Unbinding(u128),
+    /// Removes the registration of a phone at this node, if the server is one.
+    Unbinding(u128, Option<String>),
 }
 
 /// A handle of the writer task. All clones use the same task.
@@ -425,7 +425,7 @@ async fn store_batch(
             Write::DeliveryProgress(progress) => deliveries::write_progress(&mut transaction, progress).await?,
             Write::Resource(row) => resources::write(&mut transaction, row).await?,
             Write::Binding(row) => bindings::write(&mut transaction, row).await?,
-            Write::Unbinding(id) => bindings::remove(&mut transaction, *id).await?,
+            Write::Unbinding(id, node) => bindings::remove(&mut transaction, *id, node.as_deref()).await?,
         }
     }
     calls::write(&mut transaction, &calls).await?;

@@ -41,6 +41,8 @@ pub(super) struct Core {
     pub(super) config: Config,
     /// The sockets of this server. A [`Flow`] has the index of its socket in this list.
     pub(super) locals: Vec<Local>,
+    /// Whether the application refuses new calls.
+    pub(super) refuses_calls: bool,
     /// The SIP addresses of the other nodes of the cluster. Empty if this server is alone.
     pub(super) nodes: HashSet<SocketAddr>,
     pub(super) rng: StdRng,
@@ -95,6 +97,7 @@ impl Core {
         Self {
             config,
             locals: Vec::new(),
+            refuses_calls: false,
             nodes: HashSet::new(),
             rng,
             secret,

@@ -33,6 +33,7 @@ impl LegCx<'_, '_> {
             | Command::End(_)
             | Command::EndUnanswered(_)
             | Command::Directory(_)
+            | Command::TakeCalls(_)
             | Command::Nodes(_)
             | Command::Learn { .. }
             | Command::Forget(_) => {}

@@ -207,6 +207,10 @@ impl Endpoint {
         let prack = self.core.prack_of(self.core.trunk_at(arrival.source.ip()));
         if let Some(lines) = unsupported(request, prack) {
             self.core.refuse(arrival, echo, 420, &lines);
+        } else if self.core.refuses_calls {
+            // RFC 3261 §11.2: the status is that of an INVITE. A proxy in front then calls another node.
+            let lines = self.core.retry_after(RetryReason::Late);
+            self.core.refuse(arrival, echo, 503, &lines);
         } else {
             self.core.refuse(arrival, echo, 200, &options_lines(prack));
         }
@@ -311,6 +315,7 @@ impl Endpoint {
             Command::End(state) => self.end_stored(now, *state),
             Command::EndUnanswered(call_ids) => self.expect_orphans(now, call_ids),
             Command::Directory(directory) => self.set_directory(directory),
+            Command::TakeCalls(takes) => self.core.refuses_calls = !takes,
             Command::Nodes(nodes) => self.set_nodes(nodes),
             Command::Learn { binding, node } => self.phones.learn(&mut self.core, now, *binding, &node),
             Command::Forget(binding) => self.phones.forget(&mut self.core, now, binding),

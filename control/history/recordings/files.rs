@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
+use tandem_cluster::Cluster;
 use tandem_host::clock;
 use tandem_id::RecordingId;
 use tandem_media::{Peaks, RecordedFile, RecordingKey, WavCoding};
@@ -42,6 +43,8 @@ pub struct RecordingFiles {
     pub(super) bucket: Option<Arc<Bucket>>,
     /// Wakes the uploads.
     pub(super) waiting: Arc<Notify>,
+    /// The nodes that may have other recordings.
+    pub(super) cluster: Cluster,
 }
 
 /// Where a file is, if there is a bucket.
@@ -67,12 +70,13 @@ impl RecordingFiles {
             open: !config.require_credentials,
             bucket: bucket.map(Arc::new),
             waiting: Arc::default(),
+            cluster: Cluster::alone(),
         })
     }
 
     /// Creates the value for recordings that stay in a folder.
     pub fn in_folder(folder: PathBuf, coding: WavCoding, key: Option<RecordingKey>) -> Self {
-        Self { folder, coding, key, open: true, bucket: None, waiting: Arc::default() }
+        Self { folder, coding, key, open: true, bucket: None, waiting: Arc::default(), cluster: Cluster::alone() }
     }
 
     /// Returns the path of the WAV file of a recording that runs. The file may be encrypted.
@@ -88,6 +92,7 @@ impl RecordingFiles {
     pub(super) fn places(&self) -> &'static [Place] {
         match &self.bucket {
             Some(_) => &[Place::Running, Place::Waiting, Place::Copy],
+            None if self.cluster.is_on() => &[Place::Running, Place::Copy],
             None => &[Place::Running],
         }
     }
@@ -100,12 +105,18 @@ impl RecordingFiles {
         }
     }
 
-    /// Returns the path of a recording's WAV file. A recording that is only in the bucket is fetched. The error is
-    /// `NotFound` if there is no such file; a [`super::BucketError`] is inside of an error of another kind.
+    /// Returns the path of a recording's WAV file. A recording that is only in the bucket, or on the disk of another node,
+    /// is fetched. The error is `NotFound` if there is no such file; a [`super::BucketError`] is inside of an error of
+    /// another kind.
     pub(super) async fn find(&self, id: RecordingId) -> io::Result<PathBuf> {
-        let Some(bucket) = &self.bucket else { return Ok(self.path(id)) };
-        // A file moves in this order, so a file that moves during the search is found.
-        for place in self.places() {
+        let owner = self.other_owner(id);
+        if self.bucket.is_none() && owner.is_none() {
+            return Ok(self.path(id));
+        }
+        // A file moves in this order, so a file that moves during the search is found. A copy of a recording that is not in
+        // a bucket may be incomplete.
+        let is_kept = |place: &&Place| **place != Place::Copy || self.bucket.is_some();
+        for place in self.places().iter().filter(is_kept) {
             let path = self.path_in(*place, id);
             if tokio::fs::try_exists(&path).await? {
                 if *place == Place::Copy {
@@ -116,7 +127,18 @@ impl RecordingFiles {
         }
         let path = self.path_in(Place::Copy, id);
         let part = path.with_extension(format!("{:016x}.part", rand::random::<u64>()));
-        let fetched = match bucket.fetch(id, &part).await {
+        let is_there = match &owner {
+            Some(owner) => self.fetch_from(owner, id, &part, &path).await,
+            None => Ok(false),
+        };
+        let fetched = match (is_there, &self.bucket) {
+            (Ok(true), _) if !tokio::fs::try_exists(&part).await? => return Ok(path),
+            (Ok(true), _) => Ok(()),
+            (Ok(false), Some(bucket)) => bucket.fetch(id, &part).await,
+            (Ok(false), None) => Err(io::ErrorKind::NotFound.into()),
+            (Err(error), _) => Err(error),
+        };
+        let fetched = match fetched {
             Ok(()) => tokio::fs::rename(&part, &path).await,
             Err(error) => Err(error),
         };
@@ -130,7 +152,8 @@ impl RecordingFiles {
     /// Returns the path of the MP3 file that belongs to a WAV file. A file that waits for the bucket has its MP3 file
     /// among the copies.
     pub(super) fn mp3_of(&self, wav: &Path, id: RecordingId) -> PathBuf {
-        let place = if self.bucket.is_some() { self.path_in(Place::Copy, id) } else { wav.to_owned() };
+        let has_copies = self.bucket.is_some() || self.other_owner(id).is_some();
+        let place = if has_copies { self.path_in(Place::Copy, id) } else { wav.to_owned() };
         place.with_extension("mp3")
     }
 
@@ -204,6 +227,8 @@ async fn touch(path: &Path) {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

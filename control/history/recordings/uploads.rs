@@ -42,6 +42,11 @@ impl RecordingFiles {
         self.bucket.is_some()
     }
 
+    /// Whether there are copies of recordings that are elsewhere too.
+    pub fn has_copies(&self) -> bool {
+        self.has_bucket() || self.cluster.is_on()
+    }
+
     /// Creates the folders, and checks that files can be created there. With a bucket, writes a small object into it. The
     /// result is `Err` if the server cannot start, and `Ok(Some)` if the bucket does not answer now.
     pub async fn prepare(&self) -> Result<Option<BucketError>, String> {
@@ -110,6 +115,9 @@ impl RecordingFiles {
 
     /// Returns the number of recordings that are not in the bucket yet.
     pub async fn waiting(&self) -> io::Result<usize> {
+        if !self.has_bucket() {
+            return Ok(0);
+        }
         Ok(names(&self.folder_of(Place::Waiting), "wav").await?.len())
     }
 
@@ -179,14 +187,16 @@ impl RecordingFiles {
 
     /// Removes the copies that were not used for this time.
     pub async fn remove_old_copies(&self, unused: Duration) -> io::Result<usize> {
-        if !self.has_bucket() {
-            return Ok(0);
-        }
         let Some(since) = SystemTime::from(clock::time()).checked_sub(unused) else { return Ok(0) };
         let folder = self.folder_of(Place::Copy);
         let remove = move || {
             let mut removed = 0;
-            for entry in std::fs::read_dir(folder)? {
+            let entries = match std::fs::read_dir(folder) {
+                // Without a bucket, the first copy makes the folder.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+                entries => entries?,
+            };
+            for entry in entries {
                 let entry = entry?;
                 // A file may be removed during the loop.
                 let is_old = entry.metadata().and_then(|found| found.modified()).is_ok_and(|at| at <= since);

@@ -40,7 +40,7 @@ impl Calls {
                     self.refusals().forget(&binding.aor.account, &binding.aor.username);
                 }
                 self.note_phone(&change);
-                phones::keep(&self.services().store, change);
+                phones::keep(&self.services().store, &self.services().cluster, change);
             }
             sip::Event::AuthenticationFailed(refused) => self.phone_refused(&refused),
             sip::Event::ChallengeUnanswered { request, is_known } => self.challenge_unanswered(&request, is_known),

@@ -10,3 +10,6 @@ CREATE TABLE nodes (
     details  TEXT   NOT NULL
 );
 CREATE INDEX nodes_by_state ON nodes (state, epoch);
+
+-- The name of the node at which a phone has registered: only this node has the connection to the phone.
+ALTER TABLE bindings ADD COLUMN node TEXT;

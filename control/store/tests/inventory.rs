@@ -26,12 +26,19 @@ pub(super) async fn registered_phones_are_kept_until_their_time_is_over(store: S
             transport: "udp".into(),
             user_agent: Some("phone".into()),
         };
-        bindings::BindingRow { id, account: AccountName::new("acme"), username: "alice".into(), expires_at, details }
+        bindings::BindingRow {
+            id,
+            account: AccountName::new("acme"),
+            username: "alice".into(),
+            expires_at,
+            node: None,
+            details,
+        }
     };
     for row in [binding(1, time(10)), binding(2, time(20)), binding(2, time(30)), binding(3, time(30))] {
         store.writer().submit(Write::Binding(Box::new(row))).await.unwrap();
     }
-    store.writer().submit(Write::Unbinding(3)).await.unwrap();
+    store.writer().submit(Write::Unbinding(3, None)).await.unwrap();
     for (account, host, now, used) in [
         ("other", "voice.operator.example", 10, true),
         ("acme", "voice.operator.example", 10, false),

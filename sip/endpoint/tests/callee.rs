@@ -295,6 +295,16 @@ fn a_merged_request_is_a_loop_and_a_repetition_is_not() {
 }
 
 #[test]
+fn options_get_503_while_the_application_takes_no_calls() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.status_of(request("OPTIONS", "o", 1, "", "")), 200);
+    bench.command(Command::TakeCalls(false));
+    assert_eq!(bench.status_of(request("OPTIONS", "o", 2, "", "")), 503);
+    bench.command(Command::TakeCalls(true));
+    assert_eq!(bench.status_of(request("OPTIONS", "o", 3, "", "")), 200);
+}
+
+#[test]
 fn options_gets_the_capabilities_of_this_server() {
     let mut bench = Bench::new();
     bench.receive(request("OPTIONS", "o", 1, "", ""));

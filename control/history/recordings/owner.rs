@@ -1,0 +1,118 @@
+//! Recordings on the disk of another node of the cluster: those that wait for the bucket, and all if there is no bucket.
+//! The node that needs a file reads it from the owner in parts, and keeps a copy.
+
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde::{Deserialize, Serialize};
+use tandem_cluster::{Cluster, Owner, Question};
+use tandem_id::RecordingId;
+use tandem_store::nodes::NodeRow;
+use tokio::io::AsyncWriteExt as _;
+
+use super::files::{Place, RecordingFiles, blocking};
+
+/// Maximum number of octets of a part. In base64, the part is smaller than a message of the bus.
+const PART: u64 = 512 * 1024;
+
+/// Asks for a part of a recording's file.
+#[derive(Serialize, Deserialize)]
+struct PartOf {
+    recording: RecordingId,
+    from: u64,
+}
+
+/// A part of a file.
+#[derive(Serialize, Deserialize)]
+struct Part {
+    /// The octets of the part, in base64. Empty at the end of the file.
+    octets: String,
+    /// Number of octets of the file.
+    length: u64,
+}
+
+impl Question for PartOf {
+    const NAME: &'static str = "recording";
+    /// `None` if the file is not on the disk of the owner, or is in the bucket.
+    type Answer = Option<Part>;
+}
+
+impl RecordingFiles {
+    /// Connects the files with those of the other nodes.
+    #[must_use]
+    pub fn with_cluster(mut self, cluster: &Cluster) -> Self {
+        self.cluster = cluster.clone();
+        let files = self.clone();
+        cluster.answer(move |asked: PartOf| {
+            let files = files.clone();
+            async move { files.part(asked).await.inspect_err(|error| tracing::warn!(%error, "a recording")).ok().flatten() }
+        });
+        self
+    }
+
+    /// Returns the other node on whose disk a recording may be.
+    pub(super) fn other_owner(&self, id: RecordingId) -> Option<NodeRow> {
+        match self.cluster.owner_of(id.0) {
+            Owner::There(node) => Some(node),
+            Owner::Here => None,
+        }
+    }
+
+    async fn part(&self, asked: PartOf) -> io::Result<Option<Part>> {
+        // A file that is also in the bucket is read from there.
+        let place = if self.bucket.is_some() { Place::Waiting } else { Place::Running };
+        let path = self.path_in(place, asked.recording);
+        let read = blocking(move || {
+            let mut file = std::fs::File::open(path)?;
+            let length = file.metadata()?.len();
+            file.seek(SeekFrom::Start(asked.from))?;
+            let mut octets = Vec::new();
+            file.take(PART).read_to_end(&mut octets)?;
+            Ok(Part { octets: BASE64_STANDARD.encode(octets), length })
+        });
+        match read.await {
+            Ok(part) => Ok(Some(part)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Copies the file of a recording from its owner to `to`. Returns `false` if the owner has no such file. If a copy
+    /// with the same length is at `known`, nothing is copied, and `to` does not exist afterwards.
+    pub(super) async fn fetch_from(
+        &self,
+        owner: &NodeRow,
+        id: RecordingId,
+        to: &Path,
+        known: &Path,
+    ) -> io::Result<bool> {
+        let away = |error| io::Error::other(format!("the recording is on the disk of node {}: {error}", owner.name));
+        let mut file: Option<tokio::fs::File> = None;
+        let mut from = 0;
+        loop {
+            let asked = self.cluster.ask(owner, &PartOf { recording: id, from }).await;
+            let Some(part) = asked.map_err(away)? else { return Ok(false) };
+            let octets = BASE64_STANDARD.decode(part.octets).map_err(io::Error::other)?;
+            let output = match &mut file {
+                Some(file) => file,
+                None => {
+                    if tokio::fs::metadata(known).await.is_ok_and(|known| known.len() == part.length) {
+                        return Ok(true);
+                    }
+                    if let Some(folder) = to.parent() {
+                        tokio::fs::create_dir_all(folder).await?;
+                    }
+                    file.insert(tokio::fs::File::create(to).await?)
+                }
+            };
+            output.write_all(&octets).await?;
+            from += octets.len() as u64;
+            if octets.is_empty() || from >= part.length {
+                output.sync_data().await?;
+                return Ok(true);
+            }
+        }
+    }
+}
