@@ -3,7 +3,7 @@
 SECONDS ?= 60
 FUZZ_TARGETS ?= sip phones identity sdp rtp webrtc codec markup texml swml pages
 
-.PHONY: demo test check docs bench instructions bpf run release package fuzz peers
+.PHONY: demo test check docs bench instructions bpf run release package fuzz peers cluster
 
 # One real call through every part, as a timeline. The first build takes minutes; cargo shows its progress.
 demo:
@@ -87,3 +87,11 @@ peers:
 	@set -e; binary="$$(realpath "$${CARGO_TARGET_DIR:-target}")/release/tandem"; \
 	 for each in run nat edge outages; do tests/peers/$$each.py --tandem "$$binary"; done; \
 	 scripts/test-sdk.sh install; .venv/bin/python tests/peers/browser_nat.py --tandem "$$binary"
+
+# Several nodes, with PostgreSQL, NATS and an S3 server, behind Kamailio and HAProxy (packaging/cluster), in network namespaces. As root;
+# takes minutes.
+cluster:
+	@scripts/packages.sh cluster
+	@scripts/test-sdk.sh install
+	@cargo build --quiet
+	@.venv/bin/python -m pytest tests/cluster

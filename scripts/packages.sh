@@ -7,6 +7,7 @@
 #   scripts/packages.sh instructions    to build, and to count instructions
 #   scripts/packages.sh release  to build by what was counted in calls
 #   scripts/packages.sh peers    all that the tests use, and the real phones of tests/peers
+#   scripts/packages.sh cluster  all that the tests use, and the proxies of tests/cluster
 set -eu
 
 purpose=${1:-test}
@@ -26,6 +27,7 @@ certificates() { [ -e /etc/ssl/certs/ca-certificates.crt ]; }
 php_curl() { command php -m | grep -qx curl; }
 profdata() { ls "$(rustc --print sysroot)"/lib/rustlib/*/bin/llvm-profdata || ls /usr/bin/llvm-profdata-*; }
 proxy() { has kamailio && ls /usr/lib/*/kamailio/modules/tls.so; }
+front() { proxy && ls /usr/lib/*/kamailio/modules/websocket.so && ls /usr/lib/*/kamailio/modules/outbound.so; }
 python() { has python3 && python3 -c 'import venv, ensurepip'; }
 
 need "gcc libc6-dev" c_compiler             # bundled SQLite, aws-lc, LAME and libopus are C
@@ -54,6 +56,12 @@ if [ "$purpose" = peers ]; then
     need "iproute2 nftables" has nft        # a NAT
     need conntrack has conntrack            # a NAT that forgets
     need "kamailio kamailio-tls-modules" proxy    # a proxy in front, by TLS
+fi
+if [ "$purpose" = cluster ]; then
+    need "iproute2 nftables" has nft        # networks that can be cut
+    need curl has curl
+    need "kamailio kamailio-tls-modules kamailio-websocket-modules kamailio-outbound-modules" front    # SIP in front of the nodes
+    need haproxy has haproxy                # HTTP in front of the nodes
 fi
 
 [ -n "$missing" ] || exit 0

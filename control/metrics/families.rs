@@ -66,6 +66,13 @@ families! {
     PROCESS_RESIDENT_MEMORY_BYTES: Gauge "process_resident_memory_bytes" [] "Resident memory of the server";
     PROCESS_OPEN_FDS: Gauge "process_open_fds" [] "Open file descriptors, sockets included";
     PROCESS_MAX_FDS: Gauge "process_max_fds" [] "Limit of open file descriptors";
+    // The cluster. A server that is alone has none of these.
+    NODE_INFO: Gauge "tandem_node_info" [node, epoch] "1; the labels name this node of a cluster and its start";
+    NODE_TAKES_CALLS: Gauge "tandem_node_takes_calls" [] "1 while this node takes new calls; 0 while it drains or cannot renew its lease";
+    NODE_LEASE_HELD: Gauge "tandem_node_lease_held" [] "1 while this node holds its lease in the database";
+    NODE_BUS_CONNECTED: Gauge "tandem_node_bus_connected" [] "1 while this node is connected to the bus";
+    NODES_LIVING: Gauge "tandem_nodes_living" [] "Nodes that hold their lease, as this node sees them, with this node";
+    BUS_MESSAGES: Counter "tandem_bus_messages_total" [direction] "Messages of this node on the bus: sent or received";
     // Caller numbers (STIR).
     STIR_VERIFIED: Counter "tandem_stir_verified_total" [result] "Inbound calls whose Identity was verified, by result";
     STIR_VOUCHED: Counter "tandem_stir_vouched_total" [how] "Outbound calls over trunks, by the Identity that was sent";

@@ -62,5 +62,33 @@ pub(super) fn page(app: &App) -> String {
     ] {
         page.value(family, value);
     }
+    cluster(&mut page, app);
     page.into_text()
+}
+
+/// Writes the metrics of a node of a cluster. A server that is alone has the families without values.
+fn cluster(page: &mut Page, app: &App) {
+    let cluster = &app.calls.services().cluster;
+    let mut info = page.family(&families::NODE_INFO);
+    if let (Some(name), Some(epoch)) = (cluster.name(), cluster.epoch()) {
+        // A name has only letters, digits, hyphens, underscores and dots.
+        info.row(&format!("node=\"{name}\",epoch=\"{epoch}\""), 1);
+    }
+    let is_on = cluster.is_on();
+    for (family, value) in [
+        (&families::NODE_TAKES_CALLS, u64::from(app.calls.accepts())),
+        (&families::NODE_LEASE_HELD, u64::from(cluster.holds_lease() == Some(true))),
+        (&families::NODE_BUS_CONNECTED, u64::from(cluster.is_on_bus() == Some(true))),
+        (&families::NODES_LIVING, cluster.others().len() as u64 + 1),
+    ] {
+        let mut rows = page.family(family);
+        if is_on {
+            rows.row("", value);
+        }
+    }
+    let mut messages = page.family(&families::BUS_MESSAGES);
+    if let Some(counts) = cluster.bus_counts() {
+        messages.row("direction=\"sent\"", counts.sent);
+        messages.row("direction=\"received\"", counts.received);
+    }
 }
