@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+mod bans;
 mod configured;
 mod data_dir;
 mod descriptors;

@@ -23,6 +23,7 @@ use tandem_store::{self as store, OwnedBy, StoreError};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::bans::SharedBans;
 use crate::phones::OtherPhones;
 
 /// Interval between two searches for webhook queues without an owner.
@@ -84,13 +85,14 @@ pub(super) struct Watch {
     pub(super) accounts: Arc<Accounts>,
     pub(super) configuration: Configuration,
     pub(super) phones: Arc<OtherPhones>,
+    pub(super) bans: SharedBans,
     /// Wakes the task that tells the proxies about the nodes.
     pub(super) changed: Arc<Notify>,
 }
 
 impl Watch {
     /// Handles the changes of the cluster for as long as the server runs. Cancels `lost` when this node has lost its lease.
-    pub(super) async fn run(self, mut changes: mpsc::Receiver<Change>, lost: CancellationToken) {
+    pub(super) async fn run(mut self, mut changes: mpsc::Receiver<Change>, lost: CancellationToken) {
         let services = Arc::clone(self.calls.services());
         if !services.cluster.is_on() {
             return;
@@ -111,6 +113,7 @@ impl Watch {
                 _ = second.tick() => {
                     services.cluster.set_legs(self.calls.live_legs());
                     services.sip.post(Command::TakeCalls(self.calls.accepts()));
+                    self.bans.tell();
                 }
                 _ = search.tick() => {
                     self.phones.read().await;

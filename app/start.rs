@@ -52,6 +52,7 @@ use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::bans::SharedBans;
 use crate::configured::{agents_and_stir, phones, routing, sip_settings};
 use crate::data_dir::{Listening, Lock};
 use crate::first_account::FirstAccount;
@@ -196,6 +197,7 @@ impl Server {
             accounts: Arc::clone(&accounts),
             configuration: configuration.clone(),
             phones: other_phones,
+            bans: SharedBans::new(&cluster, &calls.services().sip),
             changed: Arc::new(Notify::new()),
         };
         let proxies = config.cluster.proxies.clone();

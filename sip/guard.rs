@@ -380,6 +380,20 @@ impl Guard {
         self.count_offence(&mut self.lock(), now, source, offence)
     }
 
+    /// Bans a source for this time, because another node of the cluster has banned it. The ban counts no offences. A source
+    /// that is banned already, or that is never banned here, stays as it is.
+    pub fn ban(&self, now: Instant, source: IpAddr, why: Offence, length: Duration) {
+        let mut table = self.lock();
+        let table = &mut *table;
+        let now = table.since_start(now);
+        let rules = Arc::clone(&table.rules);
+        let Some(entry) = self.entry(&rules, &mut table.entries, now, source) else { return };
+        let is_banned = entry.ban.is_some_and(|ban| ban.until > now);
+        if !entry.exempt && !is_banned {
+            entry.ban = Some(ActiveBan { why, count: 0, since: now, until: now + millis(length), dropped: 0 });
+        }
+    }
+
     /// Records a wrong password for the user with this name at this host. `host` is empty unless it is the domain of an
     /// account. If `from` is `None`, only the user's counter counts the password, and no source. Returns whether the
     /// source is banned now.

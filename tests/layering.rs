@@ -238,6 +238,7 @@ const CRATES: &[&str] = &[
     "control/metrics",
     "control/shares",
     "control/store",
+    "control/cluster",
     "control/speech",
     "control/webhooks",
     "control/accounts",

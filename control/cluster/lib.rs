@@ -119,15 +119,6 @@ pub struct NodeView {
     pub is_own: bool,
 }
 
-/// The owner of a call, a conference or a recording.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Owner {
-    /// This node. Also nobody: a node that is gone owns nothing, and its records are in the database.
-    Here,
-    /// Another living node.
-    There(NodeRow),
-}
-
 /// The reason why a server cannot be a node.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -226,15 +217,12 @@ impl Cluster {
         self.0.as_ref().is_none_or(|member| member.lease.lock().is_first(Instant::now()))
     }
 
-    /// Returns the owner of a call, a conference or a recording with this id.
-    pub fn owner_of(&self, id: u128) -> Owner {
-        self.owner_by_tag(NodeTag::of_id(id))
-    }
-
-    /// Returns the living node with this tag.
-    pub fn owner_by_tag(&self, tag: NodeTag) -> Owner {
-        let Some(member) = self.0.as_ref().filter(|member| member.tag != tag) else { return Owner::Here };
-        member.lease.lock().living_with(tag).cloned().map_or(Owner::Here, Owner::There)
+    /// Returns the other living node that owns the call, the conference or the recording with this id. `None` if it is this
+    /// node, or if nobody owns it: a node that is gone owns nothing, and its records are in the database.
+    pub fn other_owner_of(&self, id: u128) -> Option<NodeRow> {
+        let tag = NodeTag::of_id(id);
+        let member = self.0.as_ref().filter(|member| member.tag != tag)?;
+        member.lease.lock().living_with(tag).cloned()
     }
 
     /// Returns the other living nodes.
@@ -289,7 +277,7 @@ impl Cluster {
     }
 
     /// Sends a note to all other nodes, after the notes that were posted before. Never waits. The note is lost if the bus is
-    /// away, or if [`NOTES`] notes wait.
+    /// away, or if 4,096 notes wait.
     pub fn post<N: Note>(&self, note: &N) {
         if let Some(member) = &self.0
             && member.notes.try_send((N::NAME, serde_json::to_vec(note).unwrap_or_default().into())).is_err()

@@ -20,8 +20,9 @@ use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use tandem_accounts::Account;
+use tandem_cluster::{Cluster, Question};
 use tandem_host::{clock, hash};
-use tandem_id::AccountName;
+use tandem_id::{AccountName, node};
 use tandem_runtime::app::App;
 use tandem_settings::{ConsoleRole, ConsoleUser};
 
@@ -44,10 +45,26 @@ const MOST_ADDRESSES: usize = 10_000;
 /// Maximum length of the body of a sign-in, in octets.
 const MAX_BODY: usize = 4_096;
 
-/// The sessions of the web console.
+/// The sessions of the web console. In a cluster, each session is in the memory of the node at which the user has signed in.
+/// The cookie ends with the tag of this node, and the other nodes ask it.
 pub struct Sessions {
     users: Vec<ConsoleUser>,
     table: Mutex<Table>,
+    cluster: Cluster,
+}
+
+/// Asks the node of a session for its user.
+#[derive(Serialize, Deserialize)]
+struct UserOf {
+    /// The key of the session, so that no message contains the cookie.
+    key: [u8; 32],
+    /// Whether the session ends now.
+    ends: bool,
+}
+
+impl Question for UserOf {
+    const NAME: &'static str = "session";
+    type Answer = Option<SignedIn>;
 }
 
 #[derive(Default)]
@@ -69,7 +86,7 @@ struct Failures {
 }
 
 /// A user that has signed in. The middleware [`identify`] adds this value to a request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SignedIn {
     /// The name with which the user has signed in.
     pub name: Arc<str>,
@@ -108,8 +125,36 @@ struct Credentials {
 
 impl Sessions {
     /// Creates the sessions of these users and of all accounts.
-    pub fn new(users: Vec<ConsoleUser>) -> Arc<Self> {
-        Arc::new(Self { users, table: Mutex::default() })
+    pub fn new(users: Vec<ConsoleUser>, cluster: &Cluster) -> Arc<Self> {
+        let sessions = Arc::new(Self { users, table: Mutex::default(), cluster: cluster.clone() });
+        let asked = Arc::downgrade(&sessions);
+        cluster.answer(move |question: UserOf| {
+            let user = asked.upgrade().and_then(|sessions| sessions.take(&question, clock::now().instant));
+            std::future::ready(user)
+        });
+        sessions
+    }
+
+    /// Returns the user of a session of this node. Ends the session if the question says so.
+    fn take(&self, question: &UserOf, now: Instant) -> Option<SignedIn> {
+        let mut table = self.table();
+        let session = table.sessions.get_mut(&question.key).filter(|session| !session.is_over(now))?;
+        session.used = now;
+        let user = session.signed_in.clone();
+        if question.ends {
+            table.sessions.remove(&question.key);
+        }
+        Some(user)
+    }
+
+    /// Returns the user of a cookie, from the node at which the user has signed in. With `ends`, the session ends.
+    async fn ask(&self, cookie: &str, ends: bool) -> Option<SignedIn> {
+        let question = UserOf { key: key(cookie), ends };
+        let node = cookie.get(32..).and_then(|end| u128::from_str_radix(end, 16).ok());
+        match node.and_then(|id| self.cluster.other_owner_of(id)) {
+            Some(node) => self.cluster.ask(&node, &question).await.ok().flatten(),
+            None => self.take(&question, clock::now().instant),
+        }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -143,7 +188,7 @@ impl Sessions {
 
     /// Begins a session. Returns the cookie's value.
     fn begin(&self, signed_in: SignedIn, now: Instant) -> String {
-        let cookie = format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
+        let cookie = format!("{:032x}{:032x}", rand::random::<u128>(), node::sign(rand::random::<u128>()));
         let mut table = self.table();
         table.sessions.retain(|_, session| !session.is_over(now));
         if table.sessions.len() >= MOST
@@ -153,18 +198,6 @@ impl Sessions {
         }
         table.sessions.insert(key(&cookie), Session { signed_in, began: now, used: now });
         cookie
-    }
-
-    /// Returns the user of a cookie.
-    fn user(&self, cookie: &str, now: Instant) -> Option<SignedIn> {
-        let mut table = self.table();
-        let session = table.sessions.get_mut(&key(cookie)).filter(|session| !session.is_over(now))?;
-        session.used = now;
-        Some(session.signed_in.clone())
-    }
-
-    fn end(&self, cookie: &str) {
-        self.table().sessions.remove(&key(cookie));
     }
 
     /// Whether an address must wait before its next sign-in.
@@ -206,7 +239,10 @@ pub(crate) fn routes(sessions: Arc<Sessions>) -> Router<App> {
 /// header field `X-Tandem-Console`. A script of a page gets no challenge, because the browser would ask for a password in a window of
 /// its own.
 pub async fn identify(State(sessions): State<Arc<Sessions>>, mut request: Request, next: Next) -> Response {
-    let user = cookie(request.headers()).and_then(|cookie| sessions.user(cookie, clock::now().instant));
+    let user = match cookie(request.headers()) {
+        Some(cookie) => sessions.ask(cookie, false).await,
+        None => None,
+    };
     // Credentials in the request itself take precedence: a program has sent them.
     if let Some(user) = user.filter(|_| !request.headers().contains_key(header::AUTHORIZATION)) {
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
@@ -258,7 +294,9 @@ async fn sign_in(
         return refused(StatusCode::UNAUTHORIZED, text);
     };
     // A session of the same browser ends, so that nobody can prepare a cookie for somebody else.
-    cookie(&headers).into_iter().for_each(|cookie| sessions.end(cookie));
+    if let Some(cookie) = cookie(&headers) {
+        sessions.ask(cookie, true).await;
+    }
     tracing::info!(%peer, user = &*user.name, "signed in to the console");
     let value = sessions.begin(user.clone(), now);
     // A browser sends the origin of the page with every POST.
@@ -271,7 +309,9 @@ async fn sign_in(
 
 /// `DELETE /console/session`: ends the session.
 async fn sign_out(axum::Extension(sessions): axum::Extension<Arc<Sessions>>, headers: HeaderMap) -> Response {
-    cookie(&headers).into_iter().for_each(|cookie| sessions.end(cookie));
+    if let Some(cookie) = cookie(&headers) {
+        sessions.ask(cookie, true).await;
+    }
     let set = format!("{COOKIE}=; Path=/console; Max-Age=0; HttpOnly; SameSite=Strict");
     (StatusCode::NO_CONTENT, [(header::SET_COOKIE, set)]).into_response()
 }
@@ -294,9 +334,19 @@ mod tests {
         SignedIn { name: "ana".into(), role: ConsoleRole::Reader, account: None }
     }
 
+    impl Sessions {
+        fn user(&self, cookie: &str, now: Instant) -> Option<SignedIn> {
+            self.take(&UserOf { key: key(cookie), ends: false }, now)
+        }
+
+        fn end(&self, cookie: &str) {
+            self.take(&UserOf { key: key(cookie), ends: true }, clock::now().instant);
+        }
+    }
+
     #[test]
     fn a_session_ends_when_it_is_idle_old_or_signed_out() {
-        let (sessions, now) = (Sessions::new(Vec::new()), clock::now().instant);
+        let (sessions, now) = (Sessions::new(Vec::new(), &Cluster::alone()), clock::now().instant);
         let cookie = sessions.begin(user(), now);
         assert_eq!(cookie.len(), 64);
         assert!(sessions.user(&cookie, now + IDLE - Duration::from_secs(1)).is_some());
@@ -315,7 +365,7 @@ mod tests {
 
     #[test]
     fn the_number_of_sessions_is_limited_and_the_most_idle_one_ends() {
-        let (sessions, now) = (Sessions::new(Vec::new()), clock::now().instant);
+        let (sessions, now) = (Sessions::new(Vec::new(), &Cluster::alone()), clock::now().instant);
         let first = sessions.begin(user(), now);
         let second = sessions.begin(user(), now + Duration::from_secs(1));
         for _ in 0..MOST - 1 {
@@ -327,7 +377,7 @@ mod tests {
 
     #[test]
     fn an_address_waits_a_minute_after_ten_failures_and_others_do_not() {
-        let (sessions, now) = (Sessions::new(Vec::new()), clock::now().instant);
+        let (sessions, now) = (Sessions::new(Vec::new(), &Cluster::alone()), clock::now().instant);
         let [one, other]: [IpAddr; 2] = [[192, 0, 2, 1].into(), [192, 0, 2, 2].into()];
         for _ in 0..MOST_FAILURES {
             assert!(!sessions.must_wait(one, now));

@@ -32,7 +32,10 @@ pub(crate) fn list(guard: &sip::Guard, now: Now) -> Vec<Ban> {
     bans.map(|ban| Ban {
         source: if ban.source.addr().is_ipv4() { ban.source.addr().to_string() } else { ban.source.to_string() },
         limit: ban.why.word(),
-        why: format!("{} {} within a minute", ban.count, ban.why.description()),
+        why: match ban.count {
+            0 => format!("{}, at another node", ban.why.description()),
+            count => format!("{count} {} within a minute", ban.why.description()),
+        },
         since: Deadline::at(ban.since).to_wall_time(now),
         until: Deadline::at(ban.until).to_wall_time(now),
         dropped: ban.dropped,

@@ -84,7 +84,7 @@ pub fn router(
 ) -> Router {
     let proxies = TrustedProxies(proxies.into());
     let front = if front_page { Router::new() } else { Router::new().route("/", get(places)) };
-    let sessions = Sessions::new(console_users);
+    let sessions = Sessions::new(console_users, &app.calls.services().cluster);
     let metrics = if with_metrics { Router::new().route("/metrics", get(metrics::guarded)) } else { Router::new() };
     let apis = Router::new()
         .merge(twilio::rest::routes(FAMILY))

@@ -24,7 +24,7 @@ use base64::prelude::BASE64_STANDARD;
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tandem_cluster::{ANSWER_TIME, AskError, Cluster, MAX_MESSAGE, Owner, Question};
+use tandem_cluster::{ANSWER_TIME, AskError, Cluster, MAX_MESSAGE, Question};
 use tandem_store::Store;
 use tower_service::Service as _;
 
@@ -105,7 +105,7 @@ pub(super) async fn forward(State(cluster): State<Cluster>, request: Request, ne
         Ok(found) => found,
         Err(refusal) => return refusal,
     };
-    let Some(Owner::There(node)) = id.map(|id| cluster.owner_of(id)) else { return next.run(request).await };
+    let Some(node) = id.and_then(|id| cluster.other_owner_of(id)) else { return next.run(request).await };
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     let (parts, body) = request.into_parts();
     let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else {

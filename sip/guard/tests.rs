@@ -301,3 +301,20 @@ fn a_source_is_logged_once_in_ten_seconds_and_further_messages_are_counted() {
         (0..1_000_u32).filter(|n| guard.take_log_line(start + 60 * SECOND, IpAddr::from(n.to_be_bytes())).is_some());
     assert_eq!(many.count(), 3, "of all sources together, a few a second");
 }
+
+#[test]
+fn a_ban_of_another_node_holds_for_its_rest_and_spares_exempt_sources() {
+    let (now, bans) = (Instant::now(), Bans { never: vec!["192.0.2.0/24".parse().unwrap()], ..Bans::default() });
+    let guard = Guard::new(bans, Vec::new(), 1, now);
+    let (attacker, own) = ("198.51.100.7".parse().unwrap(), "192.0.2.9".parse().unwrap());
+    for source in [attacker, own] {
+        guard.ban(now, source, Offence::Credentials, Duration::from_secs(60));
+    }
+    assert_eq!(guard.admit(now, attacker), GuardDecision::Banned);
+    assert_eq!(guard.admit(now, own), GuardDecision::Accept);
+    let bans = guard.bans(now);
+    assert_eq!(bans.iter().map(|ban| (ban.why, ban.count)).collect::<Vec<_>>(), [(Offence::Credentials, 0)]);
+    // A later note does not make the ban longer.
+    guard.ban(now, attacker, Offence::Flood, Duration::from_secs(600));
+    assert_eq!(guard.admit(now + Duration::from_secs(61), attacker), GuardDecision::Accept);
+}

@@ -7,7 +7,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
-use tandem_cluster::{Cluster, Owner, Question};
+use tandem_cluster::{Cluster, Question};
 use tandem_id::RecordingId;
 use tandem_store::nodes::NodeRow;
 use tokio::io::AsyncWriteExt as _;
@@ -54,10 +54,7 @@ impl RecordingFiles {
 
     /// Returns the other node on whose disk a recording may be.
     pub(super) fn other_owner(&self, id: RecordingId) -> Option<NodeRow> {
-        match self.cluster.owner_of(id.0) {
-            Owner::There(node) => Some(node),
-            Owner::Here => None,
-        }
+        self.cluster.other_owner_of(id.0)
     }
 
     async fn part(&self, asked: PartOf) -> io::Result<Option<Part>> {

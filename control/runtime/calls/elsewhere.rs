@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tandem_call::leg::LegInfo;
-use tandem_cluster::{Owner, Question};
+use tandem_cluster::Question;
 use tandem_id::LegId;
 
 use super::Calls;
@@ -35,7 +35,7 @@ impl Calls {
     /// database has the last stored state.
     pub(super) async fn live_elsewhere(&self, leg: LegId) -> Option<Arc<LegInfo>> {
         let cluster = &self.services().cluster;
-        let Owner::There(node) = cluster.owner_of(leg.0) else { return None };
+        let node = cluster.other_owner_of(leg.0)?;
         let answer = cluster.ask(&node, &LiveLeg { leg }).await;
         answer.inspect_err(|error| tracing::warn!("node {}: {error}", node.name)).ok().flatten().map(Arc::new)
     }
