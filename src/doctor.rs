@@ -86,6 +86,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     findings.extend(disks(&config));
     findings.push(database(&config));
     findings.extend(bucket(&config));
+    findings.extend(cluster(&config));
     findings.extend(engines(&config));
     findings.push(kernel_relay(&config, running.as_ref().and_then(|_| server_process(&config.data_dir))));
     let paint = Paint::stdout();
@@ -338,6 +339,23 @@ fn database(config: &Config) -> Finding {
     };
     let (host, port) = (url.host_str().unwrap_or("localhost").to_owned(), url.port().unwrap_or(5432));
     reach("database", &format!("PostgreSQL at {host}:{port}"), &host, port, Level::Bad)
+}
+
+/// What a node of a cluster needs besides the database.
+fn cluster(config: &Config) -> Vec<Finding> {
+    if !config.cluster.is_on() {
+        return Vec::new();
+    }
+    let mut findings: Vec<Finding> = Vec::new();
+    for url in config.cluster.bus_servers().filter_map(|server| Url::parse(server).ok()) {
+        let (host, port) = (url.host_str().unwrap_or("localhost").to_owned(), url.port().unwrap_or(4222));
+        findings.push(reach("bus", &format!("NATS at {host}:{port}"), &host, port, Level::Bad));
+    }
+    if config.recordings.bucket().is_none() {
+        let advice = "set recordings.url to a bucket: \"s3://BUCKET/PREFIX\" (docs/recordings.md)";
+        findings.push(Finding::note("cluster", "recordings stay on the disk of their node", advice));
+    }
+    findings
 }
 
 /// Connects to a server.

@@ -8,11 +8,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tandem_accounts::subaccount::AccountStatus;
 use tandem_accounts::usage::{TRIGGER, Trigger, Usage, today, with_subaccounts};
+use tandem_cluster::Note;
 use tandem_dialect::delivery;
 use tandem_host::clock;
-use tandem_id::AccountName;
+use tandem_id::{AccountName, node};
 use tandem_store::StoreError;
 use tandem_store::resources::{self, Resource};
 
@@ -25,14 +27,32 @@ const BACKOFF: u32 = 20;
 /// Time for which a check waits, so that calls that end at nearly the same time are counted in one check.
 const DEBOUNCE: Duration = Duration::from_secs(1);
 
-/// Checks the triggers until the server stops.
+/// A note that calls have ended, for the node that checks the triggers.
+#[derive(Serialize, Deserialize)]
+struct UsageChanged;
+
+impl Note for UsageChanged {
+    const NAME: &'static str = "usage";
+}
+
+/// Checks the triggers until the server stops. In a cluster, the first node checks them.
 pub async fn watch(services: Arc<Services>) {
+    let woken = Arc::downgrade(&services);
+    services.cluster.listen(move |_: UsageChanged, _| {
+        if let Some(services) = woken.upgrade().filter(|services| services.cluster.is_first()) {
+            services.usage_changed();
+        }
+    });
     let mut tick = tokio::time::interval(CHECK_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = tick.tick() => {}
             () = services.usage.notified() => tokio::time::sleep(DEBOUNCE).await,
+        }
+        if !services.cluster.is_first() {
+            services.cluster.post(&UsageChanged);
+            continue;
         }
         let begun = clock::now().instant;
         if let Err(error) = check(&services).await {
@@ -73,7 +93,8 @@ async fn fire(services: &Arc<Services>, mut row: Resource<Trigger>, figure: f64)
     if let Some((dialect, account)) = found
         && let Some(notice) = dialect.usage_reached(&account, &row, figure)
     {
-        let queue = format!("usage {:032x}", row.id);
+        // The end of the name is the owner of the queue.
+        let queue = format!("usage {:032x}", node::sign(row.id));
         let delivery = delivery::of_account(notice, &**dialect, &row.account, queue, rand::random());
         services.deliveries.enqueue(delivery).await?;
     }

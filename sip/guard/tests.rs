@@ -304,7 +304,7 @@ fn a_source_is_logged_once_in_ten_seconds_and_further_messages_are_counted() {
 
 #[test]
 fn a_ban_of_another_node_holds_for_its_rest_and_spares_exempt_sources() {
-    let (now, bans) = (Instant::now(), Bans { never: vec!["192.0.2.0/24".parse().unwrap()], ..Bans::default() });
+    let (now, bans) = (instant(), Bans { never: vec!["192.0.2.0/24".parse().unwrap()], ..Bans::default() });
     let guard = Guard::new(bans, Vec::new(), 1, now);
     let (attacker, own) = ("198.51.100.7".parse().unwrap(), "192.0.2.9".parse().unwrap());
     for source in [attacker, own] {
