@@ -96,12 +96,14 @@ fn unreadable(error: &std::io::Error) -> Response {
     if error.kind() == std::io::ErrorKind::NotFound {
         return refused(StatusCode::NOT_FOUND, "this recording has no audio file");
     }
-    if passing_fault(error) == Some(Cause::BucketAway) {
+    let away = match passing_fault(error) {
+        Some(Cause::BucketAway) => Some("the bucket of the recordings does not answer; try again later"),
+        Some(Cause::BusAway | Cause::NodeDied) => Some("the node with the recording does not answer; try again later"),
+        _ => None,
+    };
+    if let Some(text) = away {
         tracing::warn!(%error, "a recording's audio cannot be read now");
-        return refused(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the bucket of the recordings does not answer; try again later",
-        );
+        return refused(StatusCode::SERVICE_UNAVAILABLE, text);
     }
     tracing::error!(%error, "a recording's audio cannot be read");
     refused(StatusCode::INTERNAL_SERVER_ERROR, "the file cannot be read; the server's log has the reason")

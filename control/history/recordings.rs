@@ -19,6 +19,7 @@ use tandem_store::{self as store, Store, StoreFailed};
 use crate::query::{Page, RecordingFilter};
 use crate::records;
 use mp3::Mp3s;
+use owner::OwnerAway;
 
 pub use bucket::BucketError;
 pub use files::{RecordingAudio, RecordingFiles};
@@ -43,11 +44,17 @@ pub fn file_octets(recording: &Recording) -> Option<u64> {
 }
 
 /// Returns the cause of an error of [`Recordings::mp3`] or [`Recordings::wav`], if the recording exists and cannot be read
-/// now: the disk has no space for a new file, or accepts no new file, or the bucket does not answer.
+/// now: the disk has no space for a new file, or accepts no new file, or the bucket or the node with the file does not
+/// answer.
 pub fn passing_fault(error: &io::Error) -> Option<Cause> {
     use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    if error.get_ref().is_some_and(|inner| inner.is::<BucketError>()) {
-        return Some(Cause::BucketAway);
+    if let Some(inner) = error.get_ref() {
+        if inner.is::<BucketError>() {
+            return Some(Cause::BucketAway);
+        }
+        if let Some(away) = inner.downcast_ref::<OwnerAway>() {
+            return Some(away.cause());
+        }
     }
     matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem).then_some(Cause::DiskFull)
 }

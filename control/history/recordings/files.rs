@@ -109,8 +109,8 @@ impl RecordingFiles {
     /// is fetched. The error is `NotFound` if there is no such file; a [`super::BucketError`] is inside of an error of
     /// another kind.
     pub(super) async fn find(&self, id: RecordingId) -> io::Result<PathBuf> {
-        let owner = self.other_owner(id);
-        if self.bucket.is_none() && owner.is_none() {
+        let holders = self.holders(id);
+        if self.bucket.is_none() && holders.is_empty() {
             return Ok(self.path(id));
         }
         // A file moves in this order, so a file that moves during the search is found. A copy of a recording that is not in
@@ -127,10 +127,7 @@ impl RecordingFiles {
         }
         let path = self.path_in(Place::Copy, id);
         let part = path.with_extension(format!("{:016x}.part", rand::random::<u64>()));
-        let is_there = match &owner {
-            Some(owner) => self.fetch_from(owner, id, &part, &path).await,
-            None => Ok(false),
-        };
+        let is_there = self.fetch(&holders, id, &part, &path).await;
         let fetched = match (is_there, &self.bucket) {
             (Ok(true), _) if !tokio::fs::try_exists(&part).await? => return Ok(path),
             (Ok(true), _) => Ok(()),
@@ -152,8 +149,8 @@ impl RecordingFiles {
     /// Returns the path of the MP3 file that belongs to a WAV file. A file that waits for the bucket has its MP3 file
     /// among the copies.
     pub(super) fn mp3_of(&self, wav: &Path, id: RecordingId) -> PathBuf {
-        let has_copies = self.bucket.is_some() || self.other_owner(id).is_some();
-        let place = if has_copies { self.path_in(Place::Copy, id) } else { wav.to_owned() };
+        let is_copy = self.bucket.is_some() || wav.parent() != Some(self.folder.as_path());
+        let place = if is_copy { self.path_in(Place::Copy, id) } else { wav.to_owned() };
         place.with_extension("mp3")
     }
 

@@ -7,8 +7,10 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
-use tandem_cluster::{Cluster, Question};
+use tandem_causes::Cause;
+use tandem_cluster::{AskError, Cluster, Question};
 use tandem_id::RecordingId;
+use tandem_id::node::NodeTag;
 use tandem_store::nodes::NodeRow;
 use tokio::io::AsyncWriteExt as _;
 
@@ -33,6 +35,20 @@ struct Part {
     length: u64,
 }
 
+/// The owner of a recording does not answer. A later request may succeed.
+#[derive(Debug, thiserror::Error)]
+#[error("the recording is on the disk of node {node}: {error}")]
+pub(super) struct OwnerAway {
+    node: String,
+    error: AskError,
+}
+
+impl OwnerAway {
+    pub(super) fn cause(&self) -> Cause {
+        if self.error == AskError::NoNode { Cause::NodeDied } else { Cause::BusAway }
+    }
+}
+
 impl Question for PartOf {
     const NAME: &'static str = "recording";
     /// `None` if the file is not on the disk of the owner, or is in the bucket.
@@ -52,9 +68,27 @@ impl RecordingFiles {
         self
     }
 
-    /// Returns the other node on whose disk a recording may be.
-    pub(super) fn other_owner(&self, id: RecordingId) -> Option<NodeRow> {
-        self.cluster.other_owner_of(id.0)
+    /// Returns the other nodes on whose disk a recording may be: its owner. If the owner was started again since, and there
+    /// is no bucket, it may be any node.
+    pub(super) fn holders(&self, id: RecordingId) -> Vec<NodeRow> {
+        let is_own = self.cluster.tag() == Some(NodeTag::of_id(id.0));
+        match self.cluster.other_owner_of(id.0) {
+            Some(owner) => vec![owner],
+            None if is_own || self.bucket.is_some() => Vec::new(),
+            None => self.cluster.others(),
+        }
+    }
+
+    /// Copies the file of a recording from one of the nodes, as [`Self::fetch_from`] does.
+    pub(super) async fn fetch(&self, nodes: &[NodeRow], id: RecordingId, to: &Path, known: &Path) -> io::Result<bool> {
+        let mut last = Ok(false);
+        for node in nodes {
+            last = self.fetch_from(node, id, to, known).await;
+            if matches!(last, Ok(true)) {
+                break;
+            }
+        }
+        last
     }
 
     async fn part(&self, asked: PartOf) -> io::Result<Option<Part>> {
@@ -78,14 +112,8 @@ impl RecordingFiles {
 
     /// Copies the file of a recording from its owner to `to`. Returns `false` if the owner has no such file. If a copy
     /// with the same length is at `known`, nothing is copied, and `to` does not exist afterwards.
-    pub(super) async fn fetch_from(
-        &self,
-        owner: &NodeRow,
-        id: RecordingId,
-        to: &Path,
-        known: &Path,
-    ) -> io::Result<bool> {
-        let away = |error| io::Error::other(format!("the recording is on the disk of node {}: {error}", owner.name));
+    async fn fetch_from(&self, owner: &NodeRow, id: RecordingId, to: &Path, known: &Path) -> io::Result<bool> {
+        let away = |error| io::Error::other(OwnerAway { node: owner.name.clone(), error });
         let mut file: Option<tokio::fs::File> = None;
         let mut from = 0;
         loop {
