@@ -141,8 +141,11 @@ impl Watch {
                 tokio::spawn(bury(Arc::clone(services), row));
             }
             Change::Left(row) => {
-                tracing::info!("node {} takes part no more", row.name);
-                self.phones.node_left(&row);
+                tracing::info!("node {} takes part no more (epoch {})", row.name, row.epoch);
+                // The node may have been started again.
+                if services.cluster.others().iter().all(|node| node.name != row.name) {
+                    self.phones.node_left(&row);
+                }
                 services.deliveries.resume(ownerless(&services.cluster));
             }
             Change::Lost => {}

@@ -162,9 +162,9 @@ impl Server {
         let calls = Calls::new(foundation.services(&config, inventory).await?);
         let deliveries = calls.services().deliveries.clone();
         let noting = calls.clone();
-        deliveries.start(Arc::new(move |delivery: &Delivery, report: &AttemptReport| {
-            notify::attempted(&noting, delivery, report);
-        }));
+        let report = move |delivery: &Delivery, report: &AttemptReport| notify::attempted(&noting, delivery, report);
+        let sender = cluster.clone();
+        deliveries.start(Arc::new(report), Arc::new(move |queue| sender.sends(queue)));
         let (lost, unanswered) = nodes::recover_own(calls.services()).await.context("recovery after a crash")?;
         deliveries.resume(nodes::ownerless(&cluster));
         recordings.recover(&store).await.context("recordings that wait for the bucket")?;

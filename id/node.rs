@@ -21,6 +21,12 @@ impl NodeTag {
         Some(u16::from_be_bytes([high, low])).filter(|tag| *tag != 0).map(Self)
     }
 
+    /// Returns the tag at the end of a text that ends with an id.
+    pub fn at_end_of(text: &str) -> Option<Self> {
+        let digits = text.get(text.len().checked_sub(4)?..)?;
+        u16::from_str_radix(digits, 16).ok().map(Self)
+    }
+
     /// Returns the tag in an id. Every id has such bits: also an id that no node of a cluster has made.
     pub fn of_id(id: u128) -> Self {
         let [.., high, low] = id.to_be_bytes();
@@ -58,5 +64,7 @@ mod tests {
         assert_eq!(NodeTag::of_epoch(0x1_0000), None);
         assert_eq!(NodeTag::of_id(u128::MAX), NodeTag(u16::MAX));
         assert_eq!(NodeTag(0xa3).to_string(), "00a3");
+        assert_eq!(NodeTag::at_end_of("usage 12300a3"), Some(NodeTag(0xa3)));
+        assert_eq!(["", "0a3", "0aé", "q"].map(NodeTag::at_end_of), [None; 4]);
     }
 }

@@ -134,7 +134,7 @@ impl Lease {
             others.insert(row.epoch, row.clone());
         }
         let gone = std::mem::replace(&mut self.others, others).into_values();
-        findings.extend(gone.filter(|row| row.state.is_living()).map(Finding::Left));
+        findings.extend(gone.map(Finding::Left));
         if let Some(known) = self.changes.replace(seen.changes.clone()) {
             let is_changed = |group: &Settings| known.get(group.word()) != seen.changes.get(group.word());
             findings.extend(Settings::ALL.into_iter().filter(is_changed).map(Finding::Changed));

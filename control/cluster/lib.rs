@@ -225,6 +225,14 @@ impl Cluster {
         member.lease.lock().living_with(tag).cloned()
     }
 
+    /// Whether this server sends the webhooks of a queue. The name of the queue ends with an id. The owner of the id sends
+    /// them, and the first node those of owners that have ended.
+    pub fn sends(&self, queue: &str) -> bool {
+        let Some((member, tag)) = self.0.as_ref().zip(NodeTag::at_end_of(queue)) else { return true };
+        let lease = member.lease.lock();
+        tag == member.tag || lease.living_with(tag).is_none() && lease.is_first(Instant::now())
+    }
+
     /// Returns the other living nodes.
     pub fn others(&self) -> Vec<NodeRow> {
         self.0.as_ref().map(|member| member.lease.lock().living().cloned().collect()).unwrap_or_default()

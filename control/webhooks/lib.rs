@@ -52,6 +52,9 @@ const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 /// Receives every attempt after the attempt is stored. The function must return immediately.
 pub type Sink = Arc<dyn Fn(&Delivery, &AttemptReport) + Send + Sync>;
 
+/// Says whether this server sends the deliveries of a queue. In a cluster, each queue has one sender.
+pub type Sends = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
 /// The webhook queues. All clones share the queues. When the last clone is dropped, running attempts are aborted. The
 /// aborted attempts are repeated after the next start.
 #[derive(Clone)]
@@ -90,6 +93,8 @@ struct Shared {
     signer: Arc<dyn DeliverySigner>,
     /// The receiver of the reports. The sink is set when the queues start.
     sink: OnceLock<Sink>,
+    /// Says which queues this server sends. It is set when the queues start.
+    sends: OnceLock<Sends>,
     /// Limits the number of simultaneous attempts.
     slots: Semaphore,
     /// Limits the simultaneous attempts per host to half of all attempts, so that a dead receiver does not delay the
@@ -132,6 +137,7 @@ impl Deliveries {
             client,
             signer,
             sink: OnceLock::new(),
+            sends: OnceLock::new(),
             slots: Semaphore::new(concurrency),
             hosts: Mutex::default(),
             host_slots: concurrency.div_ceil(2),
@@ -145,10 +151,11 @@ impl Deliveries {
         Deliveries { owner: Arc::new(Owner { shared, tasks: Mutex::default() }) }
     }
 
-    /// Starts to send deliveries. This function must be called only once. Each attempt is reported to `sink`.
-    pub fn start(&self, sink: Sink) {
+    /// Starts to send deliveries. This function must be called only once. Each attempt is reported to `sink`. Deliveries of
+    /// a queue that this server does not send are stored only.
+    pub fn start(&self, sink: Sink, sends: Sends) {
         let shared = &self.owner.shared;
-        let first = shared.sink.set(sink).is_ok();
+        let first = shared.sink.set(sink).is_ok() && shared.sends.set(sends).is_ok();
         debug_assert!(first, "started twice");
         shared.phase.send_replace(Phase::Running);
     }
@@ -230,6 +237,9 @@ impl Owner {
     fn wake(&self, queue: String, permit: Option<OwnedSemaphorePermit>) {
         let shared = &self.shared;
         if matches!(*shared.phase.borrow(), Phase::Prepared | Phase::Stopped) {
+            return;
+        }
+        if !shared.sends.get().is_some_and(|sends| sends(&queue)) {
             return;
         }
         let mut queues = shared.queues();

@@ -165,6 +165,40 @@ async fn any_node_answers_requests_about_a_call_and_the_living_nodes_end_the_cal
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_killed_and_started_again_at_once_ends_its_calls_once() {
+    let Some(engines) = Engines::start().await else { return };
+    let app = application().await;
+    let numbers = asks("100", app.address);
+    let (a, b) = (engines.node("a", &numbers).await, engines.node("b", &numbers).await);
+    sees(&a, 2).await;
+    // Node B is not the first node, so another node continues its webhook queues.
+    let mut phone = Phone::new().await;
+    phone.call(b.udp, "100").await;
+    let sid = app.request("/voice").await.field("CallSid");
+    wait_until(PATIENCE, "the record is stored", async || {
+        let calls = a.api.get("/console/calls").await.json();
+        calls["calls"].as_array().is_some_and(|calls| !calls.is_empty())
+    })
+    .await;
+    b.kill().await;
+    let b = engines.node("b", &numbers).await;
+    phone.until(SipEvent::Bye).await;
+    let ended = |request: &AppRequest| request.path == "/status" && request.field("CallSid") == sid;
+    assert_eq!(app.requests.find("the end", ended).await.field("CallStatus"), "completed");
+    for node in [&a, &b] {
+        sees(node, 2).await;
+        assert_eq!(node.api.get(&call_path(&sid)).await.json()["status"], "completed");
+    }
+    // A later call of the same node, whose webhook comes after a second webhook of the first call would have come.
+    let mut phone = Phone::new().await;
+    phone.call(b.udp, "100").await;
+    phone.hangup().await;
+    let other = |request: &AppRequest| request.path == "/status" && request.field("CallSid") != sid;
+    app.requests.find("the end of the later call", other).await;
+    assert_eq!(app.requests.all().iter().filter(|request| ended(request)).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_bus_a_node_takes_calls_and_answers_503_for_calls_of_others() {
     let Some(mut engines) = Engines::start().await else { return };
     let app = application().await;
