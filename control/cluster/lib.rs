@@ -1,7 +1,7 @@
 //! Several equal nodes. A node owns its calls, conferences and recordings: their ids name it ([`tandem_id::node`]). Three
 //! parts join the nodes:
 //!
-//! - the **lease**: a row in PostgreSQL that each node renews each second. The row says who owns calls ([`Lease`]).
+//! - the **lease**: a row in PostgreSQL that each node renews each second. The row says who owns calls (lease.rs).
 //! - the **bus**: NATS. A node asks the owner with [`Cluster::ask`], and tells all nodes with [`Cluster::tell`].
 //! - the **heir**: when a node does not renew its row, one of the others ends its calls ([`Change::Expired`]).
 //!

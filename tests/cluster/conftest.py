@@ -22,6 +22,21 @@ SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared"
 _ADDRESSES = itertools.cycle(range(100, 190))  # of phones; carriers have the addresses from 192
 
 
+def pytest_addoption(parser):
+    parser.addoption("--kills", type=float, metavar="MINUTES", help="also runs test_outages.py, and test_kills.py for so long")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "kills: runs for minutes, and only with --kills")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--kills") is None:
+        left_out = [item for item in items if item.get_closest_marker("kills")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     """Counts a skipped test, and fails it in CI if it could run there."""
