@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tandem_cluster::{Cluster, Note};
 use tandem_host::clock;
+use tandem_server::BanLifted;
 use tandem_sip as sip;
 use tokio::time::Instant;
 
@@ -35,6 +36,10 @@ pub(super) struct SharedBans {
 impl SharedBans {
     /// Starts to apply the bans of other nodes.
     pub(super) fn new(cluster: &Cluster, sip: &Arc<sip::transport::Handle>) -> Self {
+        let lifted = Arc::clone(sip);
+        cluster.listen(move |ban: BanLifted, _| {
+            lifted.guard().unban(clock::now().instant, ban.source);
+        });
         let applied = Arc::clone(sip);
         cluster.listen(move |ban: NewBan, _| {
             let why = sip::Offence::ALL.into_iter().find(|offence| offence.word() == ban.why);

@@ -44,7 +44,6 @@ use tandem_texml as texml;
 use tandem_webhooks::Deliveries;
 use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 pub use data_dir::{Listening, server_process};
 pub use listeners::LOW_PORTS;
@@ -59,6 +58,10 @@ use service_manager::ServiceManager;
 /// Version, commit and compiler of this build. The script build.rs sets these values.
 pub(crate) const BUILD: Build =
     Build { version: env!("CARGO_PKG_VERSION"), commit: env!("TANDEM_COMMIT"), rustc: env!("TANDEM_RUSTC") };
+
+/// The reason why a node ends that has lost its lease.
+const LOST: &str = "another node has declared this node dead, because its lease was not renewed in time, and ends its calls: the \
+    service manager must start this server again";
 
 /// A running server.
 pub struct Server {
@@ -78,8 +81,6 @@ pub struct Server {
     first_account: Option<FirstAccount>,
     http: HttpServer,
     housekeeping: Housekeeping,
-    /// Cancelled when another node has declared this node dead.
-    lost_lease: CancellationToken,
     _lock: Lock,
 }
 
@@ -144,12 +145,11 @@ pub async fn run_with(
     greet(&server);
     manager.notify("READY=1");
     let mut watchdog = manager.watchdog().map(tokio::time::interval);
+    let cluster = server.calls.services().cluster.clone();
     loop {
         let request = tokio::select! {
             () = signals.recv() => break,
-            () = server.lost_lease.cancelled() => {
-                return Err(anyhow!("this node has lost its lease, and another node has ended its calls"));
-            }
+            () = cluster.lost() => return Err(anyhow!("{LOST}")),
             () = sign_of_life(&mut watchdog) => {
                 manager.notify("WATCHDOG=1");
                 continue;
@@ -176,7 +176,11 @@ pub async fn run_with(
         }
     }
     manager.notify("STOPPING=1");
+    // From now on, nobody answers these requests.
+    server.requests.close();
+    while server.requests.try_recv().is_ok() {}
     server.calls.stop_accepting();
+    cluster.stopping().await;
     server.calls.services().sip.post(sip::Command::TakeCalls(false));
     let live = server.calls.live_legs();
     tracing::info!(
@@ -188,6 +192,7 @@ pub async fn run_with(
     loop {
         tokio::select! {
             () = &mut shutdown => break,
+            () = cluster.lost() => return Err(anyhow!("{LOST}")),
             () = sign_of_life(&mut watchdog) => manager.notify("WATCHDOG=1"),
         }
     }

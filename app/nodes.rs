@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use tandem_accounts::Accounts;
 use tandem_causes::cause::Cause;
-use tandem_cluster::{Change, Cluster};
+use tandem_cluster::{Change, Cluster, Note};
 use tandem_host::clock;
 use tandem_id::AccountName;
 use tandem_id::node::NodeTag;
@@ -20,14 +21,17 @@ use tandem_runtime::{Calls, transcripts};
 use tandem_sip::{Command, DialogState};
 use tandem_store::nodes::{NodeRow, NodeState, Settings};
 use tandem_store::{self as store, OwnedBy, StoreError};
+use tandem_webhooks::{Alone, Deliveries, Senders};
 use tokio::sync::{Notify, mpsc};
-use tokio_util::sync::CancellationToken;
 
 use crate::bans::SharedBans;
 use crate::phones::OtherPhones;
 
 /// Interval between two searches for webhook queues without an owner.
 const SEARCH: Duration = Duration::from_secs(30);
+
+/// Maximum time for a read of the phones of other nodes.
+const READING: Duration = Duration::from_secs(5);
 
 /// Pause before the second search for unfinished records of a dead node. A last write of this node may arrive late.
 const SECOND_LOOK: Duration = Duration::from_secs(5);
@@ -48,21 +52,51 @@ pub(super) fn ownerless(cluster: &Cluster) -> OwnedBy {
     }
 }
 
+/// A node has stored a webhook in a queue of another node.
+#[derive(Serialize, Deserialize)]
+struct Queued {
+    queue: String,
+}
+
+impl Note for Queued {
+    const NAME: &'static str = "queued";
+}
+
+impl Senders for OfCluster {
+    fn is_own(&self, queue: &str) -> bool {
+        self.0.sends(queue)
+    }
+
+    fn tell(&self, queue: &str) {
+        self.0.post(&Queued { queue: queue.to_owned() });
+    }
+}
+
+struct OfCluster(Cluster);
+
+/// Returns the senders of the webhook queues, and starts to listen to the other nodes.
+pub(super) fn senders(cluster: &Cluster, deliveries: &Deliveries) -> Arc<dyn Senders> {
+    if !cluster.is_on() {
+        return Arc::new(Alone);
+    }
+    let deliveries = deliveries.clone();
+    cluster.listen(move |queued: Queued, _| deliveries.check(queued.queue));
+    Arc::new(OfCluster(cluster.clone()))
+}
+
 /// Repairs what an earlier process on this machine has left unfinished.
 pub(super) async fn recover_own(services: &Arc<Services>) -> anyhow::Result<Dialogs> {
     let cluster = &services.cluster;
     let before = store::server::last_alive(&services.store).await?;
     if !cluster.is_on() {
-        return Ok(recover(services, &Ended { owner: OwnedBy::Anybody, last_alive: before, has_files: true }).await?);
+        let ended = Ended { owner: OwnedBy::Anybody, last_alive: before, has_files: true };
+        return Ok(recover(services, &ended, true).await?);
     }
     let (mut dialogs, mut unanswered) = (Vec::new(), Vec::new());
     for node in cluster.nodes().await?.into_iter().filter(|node| node.row.state == NodeState::Dead) {
         if node.row.heir == cluster.epoch() {
-            let more = recover(
-                services,
-                &ended(&node.row, Some(&node.row.name) == cluster.name().map(str::to_owned).as_ref()),
-            )
-            .await?;
+            let is_own = cluster.name() == Some(&node.row.name);
+            let more = recover(services, &ended(&node.row, is_own), true).await?;
             dialogs.extend(more.0);
             unanswered.extend(more.1);
             cluster.buried(&node.row).await?;
@@ -70,12 +104,12 @@ pub(super) async fn recover_own(services: &Arc<Services>) -> anyhow::Result<Dial
     }
     if cluster.is_first() && cluster.others().is_empty() {
         // The database may come from a server that was alone.
-        let more =
-            recover(services, &Ended { owner: OwnedBy::NoneOf(cluster.tags()), last_alive: before, has_files: true })
-                .await?;
+        let ended = Ended { owner: OwnedBy::NoneOf(cluster.tags()), last_alive: before, has_files: true };
+        let more = recover(services, &ended, true).await?;
         dialogs.extend(more.0);
         unanswered.extend(more.1);
     }
+    store::server::forget_heartbeat(&services.store).await?;
     Ok((dialogs, unanswered))
 }
 
@@ -91,8 +125,8 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Handles the changes of the cluster for as long as the server runs. Cancels `lost` when this node has lost its lease.
-    pub(super) async fn run(mut self, mut changes: mpsc::Receiver<Change>, lost: CancellationToken) {
+    /// Handles the changes of the cluster for as long as the server runs.
+    pub(super) async fn run(mut self, mut changes: mpsc::Receiver<Change>) {
         let services = Arc::clone(self.calls.services());
         if !services.cluster.is_on() {
             return;
@@ -103,10 +137,6 @@ impl Watch {
         loop {
             tokio::select! {
                 change = changes.recv() => match change {
-                    Some(Change::Lost) => {
-                        tracing::error!("{LOST}");
-                        return lost.cancel();
-                    }
                     Some(change) => self.handle(change).await,
                     None => return,
                 },
@@ -116,12 +146,17 @@ impl Watch {
                     self.bans.tell();
                 }
                 _ = search.tick() => {
-                    self.phones.read().await;
-                    if services.cluster.is_first() {
-                        services.deliveries.resume(ownerless(&services.cluster));
-                    }
+                    self.read_phones().await;
+                    services.deliveries.resume(ownerless(&services.cluster));
                 }
             }
+        }
+    }
+
+    /// Reads the phones of the other nodes. A database that does not answer must not hold up the changes of the cluster.
+    async fn read_phones(&self) {
+        if tokio::time::timeout(READING, self.phones.read()).await.is_err() {
+            tracing::warn!("the phones of other nodes were not read: the database does not answer");
         }
     }
 
@@ -130,11 +165,13 @@ impl Watch {
         self.changed.notify_one();
         match change {
             Change::Settings(settings) => {
-                read_again(&self.calls, &self.accounts, &self.configuration, settings).await;
+                let (calls, accounts) = (self.calls.clone(), Arc::clone(&self.accounts));
+                let configuration = self.configuration.clone();
+                tokio::spawn(async move { read_again(&calls, &accounts, &configuration, settings).await });
             }
             Change::Joined(row) => {
                 tracing::info!("node {} takes part now ({})", row.name, row.details.http);
-                self.phones.read().await;
+                self.read_phones().await;
             }
             Change::Expired(row) => {
                 self.phones.node_left(&row);
@@ -148,14 +185,9 @@ impl Watch {
                 }
                 services.deliveries.resume(ownerless(&services.cluster));
             }
-            Change::Lost => {}
         }
     }
 }
-
-/// The reason why this server ends.
-const LOST: &str = "another node has declared this node dead, because its lease was not renewed in time, and has ended its \
-    calls: this server ends, and its service manager must start it again";
 
 /// Reads settings that another node has changed. This node reads its own changes too, which changes nothing.
 async fn read_again(calls: &Calls, accounts: &Accounts, configuration: &Configuration, settings: Settings) {
@@ -186,7 +218,7 @@ async fn bury(services: Arc<Services>, dead: NodeRow) {
     services.store.health().report(&AccountName::server(), Cause::NodeDied, text);
     let ended = ended(&dead, false);
     loop {
-        match end_calls(&services, &ended).await {
+        match end_calls(&services, &ended, true).await {
             Ok(()) => break,
             Err(error) => tracing::error!(%error, node = dead.name, "the calls of a dead node are not ended yet"),
         }
@@ -194,7 +226,7 @@ async fn bury(services: Arc<Services>, dead: NodeRow) {
     }
     services.deliveries.resume(ended.owner.clone());
     tokio::time::sleep(SECOND_LOOK).await;
-    if let Err(error) = end_calls(&services, &ended).await {
+    if let Err(error) = end_calls(&services, &ended, false).await {
         tracing::error!(%error, node = dead.name, "the second search for calls of a dead node failed");
     }
     if let Err(error) = services.cluster.buried(&dead).await {
@@ -202,8 +234,9 @@ async fn bury(services: Arc<Services>, dead: NodeRow) {
     }
 }
 
-async fn end_calls(services: &Arc<Services>, ended: &Ended) -> Result<(), StoreError> {
-    let (dialogs, unanswered) = recover(services, ended).await?;
+/// Ends the calls of a dead node. The transcriptions are restarted only once.
+async fn end_calls(services: &Arc<Services>, ended: &Ended, transcribes: bool) -> Result<(), StoreError> {
+    let (dialogs, unanswered) = recover(services, ended, transcribes).await?;
     let sip = Arc::clone(&services.sip);
     tokio::spawn(async move { recovery::end_dialogs(&sip, dialogs, unanswered).await });
     Ok(())
@@ -218,7 +251,7 @@ fn ended(node: &NodeRow, has_files: bool) -> Ended {
 
 /// Ends the legs of an ended process, repairs the recordings, and restarts the transcriptions. Logs the number of legs,
 /// recordings and transcriptions.
-async fn recover(services: &Arc<Services>, ended: &Ended) -> Result<Dialogs, StoreError> {
+async fn recover(services: &Arc<Services>, ended: &Ended, transcribes: bool) -> Result<Dialogs, StoreError> {
     let recovered = recovery::recover(services, ended).await?;
     if recovered.legs + recovered.recordings > 0 {
         let recovery::Recovered { legs, recordings, dialogs, .. } = &recovered;
@@ -230,7 +263,7 @@ async fn recover(services: &Arc<Services>, ended: &Ended) -> Result<Dialogs, Sto
     if recovered.adopted > 0 {
         tracing::warn!("after a crash: added {} recordings without a call", recovered.adopted);
     }
-    let transcripts = transcripts::recover(services, &ended.owner).await?;
+    let transcripts = if transcribes { transcripts::recover(services, &ended.owner).await? } else { 0 };
     if transcripts > 0 {
         tracing::warn!("after a crash: restarted {transcripts} transcriptions");
     }

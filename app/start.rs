@@ -49,7 +49,6 @@ use tandem_texml as texml;
 use tandem_twilio as twilio;
 use tandem_webhooks::{AttemptReport, Deliveries, Delivery};
 use tokio::sync::{Mutex, Notify};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::bans::SharedBans;
@@ -163,8 +162,7 @@ impl Server {
         let deliveries = calls.services().deliveries.clone();
         let noting = calls.clone();
         let report = move |delivery: &Delivery, report: &AttemptReport| notify::attempted(&noting, delivery, report);
-        let sender = cluster.clone();
-        deliveries.start(Arc::new(report), Arc::new(move |queue| sender.sends(queue)));
+        deliveries.start(Arc::new(report), nodes::senders(&cluster, &deliveries));
         let (lost, unanswered) = nodes::recover_own(calls.services()).await.context("recovery after a crash")?;
         deliveries.resume(nodes::ownerless(&cluster));
         recordings.recover(&store).await.context("recordings that wait for the bucket")?;
@@ -185,13 +183,11 @@ impl Server {
         let sip = Arc::clone(&calls.services().sip);
         phones.listen_on(sip.local_addrs().iter().map(|(_, address)| *address));
         let listening = listening(listeners.address, &sip);
-        crate::phones::publish_addresses(&cluster, &config, &sip);
+        crate::phones::publish_addresses(&cluster, &config, &sip).await.context("database.url")?;
         let other_phones = OtherPhones::new(calls.services());
         other_phones.read().await;
         tokio::spawn(async move { recovery::end_dialogs(&sip, lost, unanswered).await });
         let (configuration, requests) = Configuration::new();
-        let lost_lease = CancellationToken::new();
-        let lost = lost_lease.clone();
         let watch = nodes::Watch {
             calls: calls.clone(),
             accounts: Arc::clone(&accounts),
@@ -202,7 +198,7 @@ impl Server {
         };
         let proxies = config.cluster.proxies.clone();
         tokio::spawn(proxies::run(cluster.clone(), proxies, Arc::clone(&watch.changed)));
-        tokio::spawn(watch.run(changes, lost));
+        tokio::spawn(watch.run(changes));
         let ice = Arc::new(ArcSwap::from_pointee(config.ice.clone()));
         let app = App {
             accounts: Arc::clone(&accounts),
@@ -229,7 +225,6 @@ impl Server {
             first_account,
             http,
             housekeeping,
-            lost_lease,
             _lock: lock,
         })
     }
@@ -326,10 +321,6 @@ async fn open_store(
     let store = Store::open(config.database.url.expose()).await.context("database.url")?;
     let sharing = if config.cluster.is_on() { Sharing::Nodes } else { Sharing::Alone };
     store.claim(sharing).await.context("database.url")?;
-    let (version, http) = (BUILD.version.to_owned(), http.to_string());
-    let details = NodeDetails { version, http, ..NodeDetails::default() };
-    let cluster = Cluster::join(&config.cluster, &store, details).await?;
-    accounts.load(&store).await.context("accounts and keys")?;
     match recordings.prepare().await {
         Ok(None) => {}
         Ok(Some(away)) => {
@@ -337,6 +328,11 @@ async fn open_store(
         }
         Err(fault) => return Err(anyhow!("recordings.url: {fault}")),
     }
+    // A node must renew its lease, so the slow checks come before. Settings are read after, so no change is missed.
+    let (version, http) = (BUILD.version.to_owned(), http.to_string());
+    let details = NodeDetails { version, http, ..NodeDetails::default() };
+    let cluster = Cluster::join(&config.cluster, &store, details).await?;
+    accounts.load(&store).await.context("accounts and keys")?;
     Ok((store, cluster))
 }
 

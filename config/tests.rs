@@ -965,8 +965,10 @@ mod example {
     #[test]
     fn commented_settings_of_the_example_file_are_valid() {
         let Err(mut faults) = read(&in_force()) else { return };
-        // The certificate files that the example names do not exist.
-        faults.retain(|fault| !fault.message.starts_with("/etc/tandem/"));
+        // The certificate files that the example names do not exist, and its database is for a server that is alone.
+        let is_known =
+            |text: &str| text.starts_with("/etc/tandem/") || text.starts_with("needs a database that all nodes");
+        faults.retain(|fault| !is_known(&fault.message));
         if !faults.is_empty() {
             panic!("{}", Errors::new(Some("tandem.example.toml".to_owned()), faults));
         }

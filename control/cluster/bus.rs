@@ -24,6 +24,10 @@ pub const ANSWER_TIME: Duration = Duration::from_secs(1);
 /// Maximum time for which the sender of a note waits for the queue of the client.
 const NOTE_TIME: Duration = Duration::from_millis(100);
 
+/// Maximum time for the answer to a request that changes something. The node may work on it, so an early end of the wait
+/// would let the client repeat the change.
+pub const CHANGE_TIME: Duration = Duration::from_secs(10);
+
 /// Maximum time for the first connection.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 
@@ -47,8 +51,8 @@ pub enum AskError {
     #[error("the bus of the cluster is away")]
     BusAway,
     /// The node did not answer in time.
-    #[error("the node did not answer within {} s", ANSWER_TIME.as_secs())]
-    NoAnswer,
+    #[error("the node did not answer within {0} s")]
+    NoAnswer(u64),
     /// No node listens for the question: the node has ended.
     #[error("the node has ended")]
     NoNode,
@@ -91,6 +95,9 @@ impl Bus {
             .name(format!("tandem {node}"))
             .no_echo()
             .connection_timeout(CONNECT_TIME)
+            .request_timeout(Some(CHANGE_TIME + ANSWER_TIME))
+            // A connection that carries nothing any more is noticed after two unanswered pings.
+            .ping_interval(Duration::from_secs(2))
             .reconnect_delay_callback(|attempts| {
                 let doubled = Duration::from_millis(100)
                     * 2_u32.saturating_pow(u32::try_from(attempts).unwrap_or(u32::MAX).min(5));
@@ -149,8 +156,10 @@ impl Bus {
                     let (Some(handler), Some(sender)) = (handler, sender) else { continue };
                     let Ok(place) = Arc::clone(&shared.answering).try_acquire_owned() else { continue };
                     let (shared, client) = (Arc::clone(&shared), client.clone());
+                    // A note is handled here, so notes keep their order. Only the answer to a question has its own task.
+                    let answering = handler(message.payload, sender);
                     tokio::spawn(async move {
-                        let answer = handler(message.payload, sender).await;
+                        let answer = answering.await;
                         drop(place);
                         if let (Some(reply), Some(answer)) = (message.reply, answer) {
                             shared.sent.fetch_add(1, Ordering::Relaxed);
@@ -165,7 +174,13 @@ impl Bus {
     }
 
     /// Asks a node, and waits for the answer.
-    pub(crate) async fn ask(&self, epoch: i64, name: &str, question: Bytes) -> Result<Bytes, AskError> {
+    pub(crate) async fn ask(
+        &self,
+        epoch: i64,
+        name: &str,
+        question: Bytes,
+        within: Duration,
+    ) -> Result<Bytes, AskError> {
         if question.len() > MAX_MESSAGE {
             return Err(AskError::TooLarge);
         }
@@ -175,14 +190,14 @@ impl Bus {
         self.shared.sent.fetch_add(1, Ordering::Relaxed);
         let subject = format!("{}.{epoch}.{name}", self.prefix);
         let asked = self.client.request_with_headers(subject, self.headers(), question);
-        match tokio::time::timeout(ANSWER_TIME, asked).await {
+        match tokio::time::timeout(within, asked).await {
             Ok(Ok(answer)) => {
                 self.shared.received.fetch_add(1, Ordering::Relaxed);
                 Ok(answer.payload)
             }
             Ok(Err(error)) if error.kind() == async_nats::RequestErrorKind::NoResponders => Err(AskError::NoNode),
             Ok(Err(_)) if !self.is_connected() => Err(AskError::BusAway),
-            Ok(Err(_)) | Err(_) => Err(AskError::NoAnswer),
+            Ok(Err(_)) | Err(_) => Err(AskError::NoAnswer(within.as_secs())),
         }
     }
 

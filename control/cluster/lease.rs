@@ -7,7 +7,7 @@
 //! - A node judges others only after it has itself renewed for [`EXPIRY`] without a gap. So after the database was away
 //!   from all nodes, none of them is declared dead, although all rows are old.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -20,6 +20,9 @@ pub(crate) const RENEWAL: Duration = Duration::from_secs(1);
 
 /// Time for which a successful renewal lets a node take calls, from the start of the renewal.
 pub(crate) const HELD: Duration = Duration::from_millis(2_700);
+
+/// Time after its start at which the others know a node: each of them has renewed its lease.
+const KNOWN: Duration = Duration::from_secs(2);
 
 /// Minimum pause between two renewals.
 const MIN_PAUSE: Duration = Duration::from_millis(50);
@@ -35,6 +38,10 @@ pub(crate) struct Lease {
     others: BTreeMap<i64, NodeRow>,
     /// The number of changes of each group of stored settings, of which this node knows.
     changes: Option<BTreeMap<String, i64>>,
+    /// The dead nodes whose calls this process ends.
+    begun: BTreeSet<i64>,
+    /// The time at which the other nodes know this node.
+    known_from: Option<Instant>,
     /// The time of the last look at the nodes, by both clocks.
     looked: Option<(Instant, Timestamp)>,
 }
@@ -45,6 +52,9 @@ pub enum Refusal {
     /// The server is being stopped.
     #[error("the server is being stopped")]
     Stopping,
+    /// This node has just started, and the other nodes do not know it yet.
+    #[error("this node has just joined the cluster")]
+    Joining,
     /// An operator drains this node.
     #[error("this node is draining")]
     Draining,
@@ -75,6 +85,8 @@ impl Lease {
             is_draining: false,
             others: BTreeMap::new(),
             changes: None,
+            begun: BTreeSet::new(),
+            known_from: None,
             looked: None,
         }
     }
@@ -86,7 +98,11 @@ impl Lease {
 
     /// Returns the reason why this node takes no new calls.
     pub(crate) fn refusal(&self, now: Instant) -> Option<Refusal> {
-        if self.is_held(now) { self.is_draining.then_some(Refusal::Draining) } else { Some(Refusal::NoLease) }
+        if !self.is_held(now) {
+            return Some(Refusal::NoLease);
+        }
+        let is_unknown = self.known_from.is_some_and(|known| now < known);
+        if is_unknown { Some(Refusal::Joining) } else { self.is_draining.then_some(Refusal::Draining) }
     }
 
     /// Returns the other nodes that own calls, with the newest epoch of each name.
@@ -107,6 +123,21 @@ impl Lease {
     /// Returns whether this node has the lowest epoch of the living nodes. One node does the work that only one may do.
     pub(crate) fn is_first(&self, now: Instant) -> bool {
         self.is_held(now) && self.living().all(|row| row.epoch > self.epoch)
+    }
+
+    /// Handles the start of this node. If there are other nodes, this node takes calls when they have renewed their leases,
+    /// and so have seen it. The dead nodes whose heir it is are its own earlier starts.
+    pub(crate) fn joined(&mut self, sent: Instant, seen: &Seen) {
+        self.renewed(sent, seen);
+        let has_others = self.living().next().is_some();
+        self.known_from = has_others.then(|| sent + KNOWN);
+        let own = self.others.values().filter(|row| row.heir == Some(self.epoch));
+        self.begun = own.map(|row| row.epoch).collect();
+    }
+
+    /// Notes that this process ends the calls of a dead node.
+    pub(crate) fn begin(&mut self, epoch: i64) {
+        self.begun.insert(epoch);
     }
 
     /// Handles a successful renewal that was sent at `sent`.
@@ -158,11 +189,11 @@ impl Lease {
     fn is_expired(&self, row: &NodeRow, now: Timestamp) -> bool {
         match row.state {
             NodeState::Alive | NodeState::Draining => age(row, now) >= EXPIRY,
+            // The answer to the change that made this node the heir may have been lost.
+            NodeState::Dead if row.heir == Some(self.epoch) => !self.begun.contains(&row.epoch),
             NodeState::Dead => {
-                row.heir != Some(self.epoch) && {
-                    let heir = row.heir.and_then(|heir| self.others.get(&heir));
-                    row.heir.is_none() || heir.is_none_or(|heir| !heir.state.is_living())
-                }
+                let heir = row.heir.and_then(|heir| self.others.get(&heir));
+                heir.is_none_or(|heir| !heir.state.is_living())
             }
             NodeState::Gone => false,
         }
@@ -280,7 +311,22 @@ mod tests {
             assert_eq!(expired(&found), [0; 0]);
         }
         assert_eq!(expired(&lease.renewed(after(start, 4_000), &seen(4_000, [dead(3)]))), [2], "the heir is gone");
-        assert_eq!(expired(&lease.renewed(after(start, 5_000), &seen(5_000, [dead(OWN)]))), [0; 0]);
+        // The answer of the database was lost.
+        assert_eq!(expired(&lease.renewed(after(start, 5_000), &seen(5_000, [dead(OWN)]))), [2]);
+        lease.begin(2);
+        assert_eq!(expired(&lease.renewed(after(start, 6_000), &seen(6_000, [dead(OWN)]))), [0; 0]);
+    }
+
+    #[test]
+    fn a_new_node_takes_calls_when_the_others_know_it() {
+        let start = Instant::now();
+        let mut alone = Lease::new(OWN);
+        alone.joined(start, &seen(0, [row(OWN, 0)]));
+        assert_eq!(alone.refusal(start), None);
+        let mut second = Lease::new(2);
+        second.joined(start, &seen(0, [row(1, 0), row(2, 0)]));
+        assert_eq!(second.refusal(after(start, 1_999)), Some(Refusal::Joining));
+        assert_eq!(second.refusal(after(start, 2_000)), None);
     }
 
     #[test]

@@ -21,8 +21,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tandem_causes::cause::Cause;
 use tandem_id::AccountName;
 use tandem_id::node::{self, NodeTag};
@@ -31,9 +31,11 @@ use tandem_store::health::Check;
 use tandem_store::nodes::{self, Hops, JoinError, NodeConnection, NodeDetails, NodeRow, NodeState, Settings};
 use tandem_store::{Store, StoreError};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-pub use bus::{ANSWER_TIME, AskError, BusCounts, MAX_MESSAGE};
+pub use bus::{ANSWER_TIME, AskError, BusCounts, CHANGE_TIME, MAX_MESSAGE};
 pub use lease::Refusal;
 
 use bus::Bus;
@@ -68,6 +70,16 @@ pub trait Note: Serialize + DeserializeOwned + Send + 'static {
     const NAME: &'static str;
 }
 
+/// A node has declared another node dead, and ends its calls. The dead node may still be connected to the bus.
+#[derive(Serialize, Deserialize)]
+struct Dead {
+    epoch: i64,
+}
+
+impl Note for Dead {
+    const NAME: &'static str = "dead";
+}
+
 /// The nodes, seen from this server. Cheap to clone.
 #[derive(Clone)]
 pub struct Cluster(Option<Arc<Member>>);
@@ -81,7 +93,10 @@ struct Member {
     bus: Bus,
     lease: Mutex<Lease>,
     legs: AtomicU64,
-    is_lost: AtomicBool,
+    /// Cancelled when another node ends the calls of this node.
+    lost: CancellationToken,
+    /// Whether this node has ended its row itself.
+    has_left: AtomicBool,
     bus_was_away: AtomicBool,
     /// The notes that wait for the bus.
     notes: mpsc::Sender<(&'static str, Bytes)>,
@@ -105,8 +120,6 @@ pub enum Change {
     Left(NodeRow),
     /// Stored settings have changed: this node must read them again.
     Settings(Settings),
-    /// This node has lost its lease, and another node ends its calls. The server must end at once.
-    Lost,
 }
 
 /// A node, for people.
@@ -159,13 +172,27 @@ impl Cluster {
         bus.set_epoch(epoch);
         let tag = NodeTag::of_epoch(epoch).unwrap_or(NodeTag::of_id(0));
         node::set_own(tag);
+        store.fence(epoch);
         let mut lease = Lease::new(epoch);
-        lease.renewed(sent, &nodes::list(store).await?);
-        let (legs, is_lost, bus_was_away) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
+        lease.joined(sent, &nodes::list(store).await?);
+        let (legs, has_left, bus_was_away) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
+        let lost = CancellationToken::new();
         let (store, lease, details) = (store.clone(), Mutex::new(lease), Mutex::new(details));
         let (notes, mut waiting) = mpsc::channel::<(&'static str, Bytes)>(NOTES);
-        let member =
-            Arc::new(Member { name, epoch, tag, store, details, bus, lease, legs, is_lost, bus_was_away, notes });
+        let member = Arc::new(Member {
+            name,
+            epoch,
+            tag,
+            store,
+            details,
+            bus,
+            lease,
+            legs,
+            lost,
+            has_left,
+            bus_was_away,
+            notes,
+        });
         let sender = Arc::downgrade(&member);
         tokio::spawn(async move {
             while let Some((name, note)) = waiting.recv().await {
@@ -181,10 +208,26 @@ impl Cluster {
     pub async fn run(&self) -> Result<mpsc::Receiver<Change>, StartError> {
         let (sender, changes) = mpsc::channel(CHANGES);
         if let Some(member) = &self.0 {
+            let lost = member.lost.clone();
+            let own = member.epoch;
+            self.listen(move |dead: Dead, _| {
+                if dead.epoch == own {
+                    lost.cancel();
+                }
+            });
             member.bus.listen().await.map_err(StartError::Bus)?;
             tokio::spawn(renew(Arc::clone(member), sender));
         }
         Ok(changes)
+    }
+
+    /// Waits until this node has lost its lease, and another node ends its calls. The server must then end at once. A server
+    /// that is alone waits for ever.
+    pub async fn lost(&self) {
+        match &self.0 {
+            Some(member) => member.lost.cancelled().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Whether this server is a node of a cluster.
@@ -247,20 +290,21 @@ impl Cluster {
 
     /// Asks a node. The answer comes within [`ANSWER_TIME`].
     pub async fn ask<Q: Question>(&self, node: &NodeRow, question: &Q) -> Result<Q::Answer, AskError> {
+        self.ask_within(node, question, ANSWER_TIME).await
+    }
+
+    /// Asks a node. The answer comes within this time.
+    pub async fn ask_within<Q: Question>(
+        &self,
+        node: &NodeRow,
+        question: &Q,
+        within: Duration,
+    ) -> Result<Q::Answer, AskError> {
         let Some(member) = &self.0 else { return Err(AskError::BusAway) };
         // The serialisation of these types cannot fail.
         let question = serde_json::to_vec(question).unwrap_or_default();
-        let answer = member.bus.ask(node.epoch, Q::NAME, question.into()).await?;
+        let answer = member.bus.ask(node.epoch, Q::NAME, question.into(), within).await?;
         serde_json::from_slice(&answer).map_err(|error| AskError::Unreadable(error.to_string()))
-    }
-
-    /// Asks all other living nodes at once. Returns the answer of each node.
-    pub async fn ask_all<Q: Question>(&self, question: &Q) -> Vec<(NodeRow, Result<Q::Answer, AskError>)> {
-        let asked = self.others().into_iter().map(|node| async move {
-            let answer = self.ask(&node, question).await;
-            (node, answer)
-        });
-        futures_util::future::join_all(asked).await
     }
 
     /// Sets the function that answers a question of other nodes.
@@ -294,13 +338,6 @@ impl Cluster {
         }
     }
 
-    /// Sends a note to all other nodes. The note is lost if the bus is away.
-    pub async fn tell<N: Note>(&self, note: &N) {
-        if let Some(member) = &self.0 {
-            member.bus.tell(N::NAME, serde_json::to_vec(note).unwrap_or_default().into()).await;
-        }
-    }
-
     /// Sets the function that receives the notes of other nodes, with the epoch of the sender.
     pub fn listen<N: Note>(&self, listener: impl Fn(N, i64) + Send + Sync + 'static) {
         let Some(member) = &self.0 else { return };
@@ -314,13 +351,20 @@ impl Cluster {
         member.bus.handle(N::NAME, Arc::new(handler));
     }
 
-    /// Sets the SIP addresses of this node: the one that people and proxies use, those for other nodes over UDP and TCP, and
-    /// all from which it sends.
-    pub fn set_sip(&self, sip: String, hops: Hops, addresses: Vec<SocketAddr>) {
-        if let Some(member) = &self.0 {
+    /// Publishes the SIP addresses of this node: the one that people and proxies use, those for other nodes over UDP and TCP,
+    /// and all from which it sends. The others see them with their next renewal.
+    pub async fn publish_sip(&self, sip: String, hops: Hops, addresses: Vec<SocketAddr>) -> Result<(), StoreError> {
+        let Some(member) = &self.0 else { return Ok(()) };
+        let details = {
             let mut details = member.details.lock();
             (details.sip, details.hops, details.addresses) = (sip, hops, addresses);
+            details.clone()
+        };
+        let renewed = NodeConnection::of(&member.store).renew(member.epoch, &details).await?;
+        if renewed.is_none() {
+            member.lost.cancel();
         }
+        Ok(())
     }
 
     /// Returns what other nodes know about this node.
@@ -345,11 +389,11 @@ impl Cluster {
 
     /// Ends the row of this node. The calls of this node have ended.
     pub async fn leave(&self) {
-        if let Some(member) = self.0.as_ref().filter(|member| !member.is_lost.load(Ordering::Relaxed)) {
-            member.is_lost.store(true, Ordering::Relaxed);
-            if let Err(error) = nodes::end(&member.store, member.epoch).await {
-                tracing::warn!(%error, "the database does not know that this node has stopped");
-            }
+        let member = self.0.as_ref().filter(|member| !member.has_left.swap(true, Ordering::Relaxed));
+        if let Some(member) = member
+            && let Err(error) = nodes::end(&member.store, member.epoch).await
+        {
+            tracing::warn!(%error, "the database does not know that this node has stopped");
         }
     }
 
@@ -363,6 +407,16 @@ impl Cluster {
             row,
         };
         Ok(seen.rows.into_iter().map(view).collect())
+    }
+
+    /// Lets the other nodes and people see that this node is being stopped: it takes no new calls.
+    pub async fn stopping(&self) {
+        if let Some(member) = &self.0 {
+            let drained = tokio::time::timeout(RENEWAL_TIME, nodes::drain(&member.store, &member.name, true)).await;
+            if !matches!(drained, Ok(Ok(_))) {
+                tracing::warn!("the other nodes do not know that this node is being stopped");
+            }
+        }
     }
 
     /// Sets whether a node takes new calls. Returns `false` if no living node has this name.
@@ -406,7 +460,7 @@ async fn join_after_predecessor(store: &Store, name: &str, details: &NodeDetails
 async fn renew(member: Arc<Member>, changes: mpsc::Sender<Change>) {
     let mut connection = NodeConnection::of(&member.store);
     let mut due = Instant::now();
-    while !member.is_lost.load(Ordering::Relaxed) {
+    while !member.has_left.load(Ordering::Relaxed) {
         tokio::time::sleep_until(due).await;
         let sent = Instant::now();
         let details = NodeDetails { legs: member.legs.load(Ordering::Relaxed), ..member.details.lock().clone() };
@@ -421,17 +475,21 @@ async fn renew(member: Arc<Member>, changes: mpsc::Sender<Change>) {
                 due = next;
                 health.note(Check::Heartbeat, Ok(()));
                 for finding in findings {
-                    if let Some(change) = change_of(&member, finding).await
-                        && changes.send(change).await.is_err()
-                    {
-                        return;
+                    let Some(change) = change_of(&member, &mut connection, finding).await else { continue };
+                    let expired = if let Change::Expired(row) = &change { Some(row.epoch) } else { None };
+                    // The lease must not wait for a slow reader. A dead node is found again at the next renewal.
+                    match changes.try_send(change) {
+                        Ok(()) => expired.into_iter().for_each(|epoch| member.lease.lock().begin(epoch)),
+                        Err(TrySendError::Full(change)) => {
+                            tracing::error!(?change, "a change of the cluster was dropped");
+                        }
+                        Err(TrySendError::Closed(_)) => return,
                     }
                 }
             }
             Ok(Ok(None)) => {
-                if !member.is_lost.swap(true, Ordering::Relaxed) {
-                    // The receiver has ended if the server is ending already.
-                    let _ = changes.send(Change::Lost).await;
+                if !member.has_left.load(Ordering::Relaxed) {
+                    member.lost.cancel();
                 }
                 return;
             }
@@ -453,20 +511,31 @@ async fn renew(member: Arc<Member>, changes: mpsc::Sender<Change>) {
 
 /// Returns the change that a finding means. If a node has expired and this node does not become its heir, there is no
 /// change for this node.
-async fn change_of(member: &Member, finding: Finding) -> Option<Change> {
-    match finding {
-        Finding::Joined(row) => Some(Change::Joined(row)),
-        Finding::Left(row) => Some(Change::Left(row)),
-        Finding::Changed(settings) => Some(Change::Settings(settings)),
-        Finding::Expired(row) => match nodes::bury(&member.store, row.epoch, member.epoch).await {
-            Ok(true) => Some(Change::Expired(row)),
-            Ok(false) => None,
-            Err(error) => {
-                // The next renewal finds the node again.
-                tracing::warn!(%error, node = row.name, "cannot declare a silent node dead");
-                None
-            }
-        },
+async fn change_of(member: &Member, connection: &mut NodeConnection, finding: Finding) -> Option<Change> {
+    let row = match finding {
+        Finding::Joined(row) => return Some(Change::Joined(row)),
+        Finding::Left(row) => return Some(Change::Left(row)),
+        Finding::Changed(settings) => return Some(Change::Settings(settings)),
+        Finding::Expired(row) => row,
+    };
+    match tokio::time::timeout(RENEWAL_TIME, connection.bury(row.epoch, member.epoch)).await {
+        Ok(Ok(true)) => {
+            // The node may be cut off from the database only.
+            let note = serde_json::to_vec(&Dead { epoch: row.epoch }).unwrap_or_default();
+            let _ = member.notes.try_send((Dead::NAME, note.into()));
+            Some(Change::Expired(row))
+        }
+        Ok(Ok(false)) => None,
+        // The next renewal finds the node again, also if only the answer of the database was lost.
+        Ok(Err(error)) => {
+            tracing::warn!(%error, node = row.name, "cannot declare a silent node dead");
+            None
+        }
+        Err(_) => {
+            tracing::warn!(node = row.name, "cannot declare a silent node dead: the database does not answer");
+            *connection = NodeConnection::of(&member.store);
+            None
+        }
     }
 }
 

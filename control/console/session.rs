@@ -20,7 +20,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use tandem_accounts::Account;
-use tandem_cluster::{Cluster, Question};
+use tandem_cluster::{AskError, Cluster, Question};
 use tandem_host::{clock, hash};
 use tandem_id::{AccountName, node};
 use tandem_runtime::app::App;
@@ -148,12 +148,19 @@ impl Sessions {
     }
 
     /// Returns the user of a cookie, from the node at which the user has signed in. With `ends`, the session ends.
-    async fn ask(&self, cookie: &str, ends: bool) -> Option<SignedIn> {
+    ///
+    /// # Errors
+    /// The node of the session does not answer.
+    async fn ask(&self, cookie: &str, ends: bool) -> Result<Option<SignedIn>, AskError> {
         let question = UserOf { key: key(cookie), ends };
         let node = cookie.get(32..).and_then(|end| u128::from_str_radix(end, 16).ok());
         match node.and_then(|id| self.cluster.other_owner_of(id)) {
-            Some(node) => self.cluster.ask(&node, &question).await.ok().flatten(),
-            None => self.take(&question, clock::now().instant),
+            Some(node) => match self.cluster.ask(&node, &question).await {
+                // The sessions of a node end with the node.
+                Err(AskError::NoNode) => Ok(None),
+                answer => answer,
+            },
+            None => Ok(self.take(&question, clock::now().instant)),
         }
     }
 
@@ -240,7 +247,10 @@ pub(crate) fn routes(sessions: Arc<Sessions>) -> Router<App> {
 /// its own.
 pub async fn identify(State(sessions): State<Arc<Sessions>>, mut request: Request, next: Next) -> Response {
     let user = match cookie(request.headers()) {
-        Some(cookie) => sessions.ask(cookie, false).await,
+        Some(cookie) => match sessions.ask(cookie, false).await {
+            Ok(user) => user,
+            Err(error) => return away(&error),
+        },
         None => None,
     };
     // Credentials in the request itself take precedence: a program has sent them.
@@ -294,8 +304,10 @@ async fn sign_in(
         return refused(StatusCode::UNAUTHORIZED, text);
     };
     // A session of the same browser ends, so that nobody can prepare a cookie for somebody else.
-    if let Some(cookie) = cookie(&headers) {
-        sessions.ask(cookie, true).await;
+    if let Some(cookie) = cookie(&headers)
+        && let Err(error) = sessions.ask(cookie, true).await
+    {
+        return away(&error);
     }
     tracing::info!(%peer, user = &*user.name, "signed in to the console");
     let value = sessions.begin(user.clone(), now);
@@ -309,11 +321,18 @@ async fn sign_in(
 
 /// `DELETE /console/session`: ends the session.
 async fn sign_out(axum::Extension(sessions): axum::Extension<Arc<Sessions>>, headers: HeaderMap) -> Response {
-    if let Some(cookie) = cookie(&headers) {
-        sessions.ask(cookie, true).await;
+    if let Some(cookie) = cookie(&headers)
+        && let Err(error) = sessions.ask(cookie, true).await
+    {
+        return away(&error);
     }
     let set = format!("{COOKIE}=; Path=/console; Max-Age=0; HttpOnly; SameSite=Strict");
     (StatusCode::NO_CONTENT, [(header::SET_COOKIE, set)]).into_response()
+}
+
+/// The answer if the node of a session does not answer.
+fn away(error: &AskError) -> Response {
+    refused(StatusCode::SERVICE_UNAVAILABLE, &format!("the node at which you signed in: {error}; try again"))
 }
 
 /// A refusal that the page shows together with advice.

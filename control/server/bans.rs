@@ -1,11 +1,24 @@
 //! The SIP bans in a form for people: source, reason, start, end, and number of dropped messages.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use tandem_cluster::Note;
 use tandem_id::{Deadline, Now};
 use tandem_sip as sip;
+
+/// An operator has lifted a ban: the other nodes lift it too.
+#[derive(Serialize, Deserialize)]
+pub struct BanLifted {
+    /// The address of the source.
+    pub source: IpAddr,
+}
+
+impl Note for BanLifted {
+    const NAME: &'static str = "ban-lifted";
+}
 
 /// An active ban.
 #[derive(Debug, Clone, Serialize)]

@@ -45,6 +45,7 @@ use tandem_telnyx as telnyx;
 use tandem_texml as texml;
 use tandem_twilio::{self as twilio, rest::Members};
 
+pub use crate::bans::BanLifted;
 use crate::sip_websocket::TrustedProxies;
 
 /// The providers that use Twilio's REST paths.
@@ -314,6 +315,7 @@ async fn unban(State(app): State<App>, _: OperatorItself, Path(address): Path<St
     let Ok(source) = address.split('/').next().unwrap_or_default().parse() else {
         return (StatusCode::BAD_REQUEST, "not an IP address\n").into_response();
     };
+    app.calls.services().cluster.post(&BanLifted { source });
     match app.calls.services().sip.guard().unban(clock::now().instant, source) {
         true => {
             tracing::info!("the ban of {source} was lifted over the API");

@@ -24,7 +24,7 @@ use base64::prelude::BASE64_STANDARD;
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tandem_cluster::{ANSWER_TIME, AskError, Cluster, MAX_MESSAGE, Question};
+use tandem_cluster::{ANSWER_TIME, AskError, CHANGE_TIME, Cluster, MAX_MESSAGE, Question};
 use tandem_store::Store;
 use tower_service::Service as _;
 
@@ -119,13 +119,24 @@ pub(super) async fn forward(State(cluster): State<Cluster>, request: Request, ne
         body: Octets(body.clone()),
         client: parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|client| client.0),
     };
-    match cluster.ask(&node, &forwarded).await {
+    // The owner may work on a change, so an early end of the wait would let the client repeat it.
+    let within = if is_read { ANSWER_TIME } else { CHANGE_TIME };
+    match cluster.ask_within(&node, &forwarded, within).await {
         Ok(answered) if answered.status.is_some() => answered.response(),
         // A read without effect may be answered from the database, by this node.
-        Ok(_) | Err(AskError::TooLarge | AskError::NoNode) if is_read => {
+        Ok(_) | Err(AskError::TooLarge | AskError::NoNode) if is_read && !is_in_memory(parts.uri.path()) => {
             next.run(Request::from_parts(parts, Body::from(body))).await
         }
         Ok(_) => (StatusCode::BAD_GATEWAY, "the answer of the other node is too large\n").into_response(),
+        Err(AskError::NoAnswer(seconds)) if !is_read => {
+            let text = format!(
+                "the call belongs to node {} of the cluster, which did not answer within {seconds} s: the request may have \
+                 had an effect\n",
+                node.name
+            );
+            tracing::warn!("{} {}: {text}", parts.method, parts.uri.path());
+            (StatusCode::GATEWAY_TIMEOUT, text).into_response()
+        }
         Err(error) => {
             let text =
                 format!("the call belongs to node {} of the cluster, and {error}: repeat the request\n", node.name);
@@ -150,7 +161,8 @@ pub(super) async fn store_changes(State(store): State<Store>, request: Request, 
 /// Returns the first id in the path that names its owner, or the id in the body of a command.
 async fn find_id(request: Request) -> Result<(Request, Option<u128>), Response> {
     let path = request.uri().path();
-    let is_stream = request.headers().contains_key(header::UPGRADE)
+    let upgrade = request.headers().get(header::UPGRADE).and_then(|upgrade| upgrade.to_str().ok());
+    let is_stream = upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case("websocket"))
         || request.uri().query().is_some_and(|query| query.contains("follow="));
     if is_stream || is_audio(path) {
         return Ok((request, None));
@@ -164,14 +176,26 @@ async fn find_id(request: Request) -> Result<(Request, Option<u128>), Response> 
         let id = command.get("id").and_then(Value::as_str).and_then(id_in);
         return Ok((Request::from_parts(parts, Body::from(body)), id));
     }
-    let id = path.split('/').find_map(id_in);
+    let id = id_in_path(path);
     Ok((request, id))
+}
+
+/// Whether only the memory of the owner has what a path shows: the SIP messages of a call.
+fn is_in_memory(path: &str) -> bool {
+    path.ends_with("/trace") || path.ends_with("/trace.pcap")
 }
 
 /// Whether a path is that of the audio of a recording.
 fn is_audio(path: &str) -> bool {
     let is_file = [".wav", ".mp3"].iter().any(|ending| path.ends_with(ending));
     is_file || path.ends_with("/waveform") || path.ends_with("/audio")
+}
+
+/// Returns the first id in a path that names its owner. The id of an account names none.
+fn id_in_path(path: &str) -> Option<u128> {
+    let parts = path.split('/');
+    let before = std::iter::once("").chain(path.split('/'));
+    parts.zip(before).filter(|(_, before)| !before.eq_ignore_ascii_case("accounts")).find_map(|(part, _)| id_in(part))
 }
 
 /// Returns the id in a part of a path: two letters and 32 hex digits, 32 hex digits, a UUID, or a call control id.
@@ -246,15 +270,17 @@ mod tests {
         for path in [
             format!("/2010-04-01/Accounts/AC{:032x}/Calls/CA{ID:032x}.json", 7),
             format!("/2010-04-01/Accounts/AC{:032x}/Conferences/CF{ID:032x}/Participants/CA{:032x}.json", 7, 8),
+            format!("/v2/texml/Accounts/{}/Calls/{control}", tandem_id::uuid(7)),
+            format!("/api/laml/2010-04-01/Accounts/{}/Calls/CA{ID:032x}.json", tandem_id::uuid(7)),
             format!("/v2/calls/{control}/actions/hangup"),
             format!("/v2/calls/{escaped}/actions/hangup"),
             format!("/v2/conferences/{uuid}/actions/hold"),
             format!("/console/calls/{ID:032x}"),
         ] {
-            assert_eq!(path.split('/').find_map(id_in), Some(ID), "{path}");
+            assert_eq!(id_in_path(&path), Some(ID), "{path}");
         }
         for path in ["/v2/calls", "/2010-04-01/Accounts/AC00000000000000000000000000000007/Calls.json", "/%ff/v3:x"] {
-            assert_eq!(path.split('/').find_map(id_in), None, "{path}");
+            assert_eq!(id_in_path(path), None, "{path}");
         }
     }
 

@@ -66,12 +66,13 @@ pub fn check(filter: &str) -> Result<(), String> {
 
 /// The names of the crates below `control/`, without the prefix `tandem_`. In a filter, `tandem_control` means all of
 /// these crates.
-const CONTROL: [&str; 37] = [
+const CONTROL: [&str; 38] = [
     "accounts",
     "agent",
     "audio",
     "causes",
     "clients",
+    "cluster",
     "conferences",
     "console",
     "conversations",

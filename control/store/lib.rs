@@ -294,6 +294,11 @@ impl Store {
         Ok(())
     }
 
+    /// From now on, the writer stores rows only while the node with this epoch has its lease.
+    pub fn fence(&self, epoch: i64) {
+        self.writer.fence(epoch);
+    }
+
     /// Sets the function that returns the main account of a subaccount. From then on, the reads of a subaccount count for
     /// its main account. Further calls have no effect.
     pub fn share_reads(&self, parent_of: ParentOf) {
@@ -326,7 +331,7 @@ impl Store {
     }
 
     /// Makes all later numbers of the sequence larger than the numbers that another server has taken until now. The
-    /// numbers begin with the time at the start of a server, so they are not larger than the time.
+    /// numbers of a server begin with the time at its start, and the clocks of two servers may differ.
     pub fn pass_other_sequences(&self) {
         const CLOCK_DIFFERENCE: i64 = 5_000_000;
         let now = Timestamp::now().as_microsecond();

@@ -171,25 +171,23 @@ impl Settings {
         }
     }
 
-    /// The statements that create the triggers of this group.
-    fn triggers(self) -> Vec<String> {
+    /// The triggers of this group: their names, and the statements that create them. A trigger whose statement changes
+    /// needs a new name.
+    fn triggers(self) -> Vec<(String, String)> {
         let word = self.word();
         let kinds: Vec<String> = self.kinds().iter().map(|kind| format!("'{kind}'")).collect();
         let kinds = kinds.join(", ");
-        let trigger = |name: &str, on: &str, when: &str| {
-            [
-                format!("DROP TRIGGER IF EXISTS tandem_{name} ON {on}"),
-                format!("CREATE TRIGGER tandem_{name} {when} EXECUTE FUNCTION tandem_count_change('{word}')"),
-            ]
+        let trigger = |name: String, when: &str| {
+            let sql = format!("CREATE TRIGGER tandem_{name} {when} EXECUTE FUNCTION tandem_count_change('{word}')");
+            (format!("tandem_{name}"), sql)
         };
         let written = format!("AFTER INSERT OR UPDATE ON resources FOR EACH ROW WHEN (NEW.kind IN ({kinds}))");
         let deleted = format!("AFTER DELETE ON resources FOR EACH ROW WHEN (OLD.kind IN ({kinds}))");
-        let mut statements = Vec::new();
-        statements.extend(trigger(&format!("{word}_written"), "resources", &written));
-        statements.extend(trigger(&format!("{word}_deleted"), "resources", &deleted));
+        let mut statements =
+            vec![trigger(format!("{word}_written"), &written), trigger(format!("{word}_deleted"), &deleted)];
         for table in self.tables() {
             let when = format!("AFTER INSERT OR UPDATE OR DELETE ON {table} FOR EACH STATEMENT");
-            statements.extend(trigger(&format!("{word}_{table}"), table, &when));
+            statements.push(trigger(format!("{word}_{table}"), &when));
         }
         statements
     }
@@ -234,6 +232,24 @@ impl NodeConnection {
         // After an error, or if this future is dropped, the connection is closed.
         self.open = Some(connection);
         Ok(seen)
+    }
+
+    /// Declares a node dead that was not renewed for [`EXPIRY`], with `heir` as the node that ends its calls. A dead node
+    /// whose heir is dead or gone gets the new heir too. Returns `false` if the node was renewed, or has another heir.
+    pub async fn bury(&mut self, epoch: i64, heir: i64) -> Result<bool, StoreError> {
+        let mut connection = match self.open.take() {
+            Some(open) => open,
+            None => self.options.connect().await?,
+        };
+        let sql = format!(
+            "UPDATE nodes SET state = 'dead', heir = $2 WHERE epoch = $1 AND (state IN ('alive', 'draining') \
+             AND alive_at <= {NOW} - {} OR state = 'dead' AND (heir = $2 OR NOT EXISTS \
+             (SELECT 1 FROM nodes AS other WHERE other.epoch = nodes.heir AND other.state IN ('alive', 'draining'))))",
+            EXPIRY.as_micros()
+        );
+        let done = sqlx::query(super::assembled(sql)).bind(epoch).bind(heir).execute(&mut connection).await?;
+        self.open = Some(connection);
+        Ok(done.rows_affected() > 0)
     }
 }
 
@@ -297,13 +313,26 @@ pub async fn join(store: &Store, name: &str, details: &NodeDetails) -> Result<i6
     Ok(joined)
 }
 
+/// Creates the triggers that are missing. A trigger needs a lock on its table, so existing triggers are left alone.
+async fn create_triggers(connection: &mut AnyConnection) -> Result<(), StoreError> {
+    let names =
+        sqlx::query_scalar("SELECT tgname::TEXT FROM pg_trigger WHERE tgname LIKE 'tandem%' AND NOT tgisinternal");
+    let present: Vec<String> = names.fetch_all(&mut *connection).await?;
+    let all = Settings::ALL.into_iter().flat_map(Settings::triggers);
+    let missing: Vec<_> = all.filter(|(name, _)| !present.contains(name)).map(|(_, sql)| sql).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for statement in ["SET LOCAL lock_timeout = '10s'".to_owned(), COUNT_CHANGE.to_owned()].into_iter().chain(missing) {
+        sqlx::query(super::assembled(statement)).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
 async fn join_within(connection: &mut AnyConnection, name: &str, details: &NodeDetails) -> Result<i64, JoinError> {
     let lock = sqlx::query("SELECT pg_advisory_xact_lock($1)::TEXT").bind(JOINING);
     lock.execute(&mut *connection).await.map_err(StoreError::from)?;
-    let triggers = Settings::ALL.into_iter().flat_map(Settings::triggers);
-    for statement in std::iter::once(COUNT_CHANGE.to_owned()).chain(triggers) {
-        sqlx::query(super::assembled(statement)).execute(&mut *connection).await.map_err(StoreError::from)?;
-    }
+    create_triggers(&mut *connection).await?;
     let seen = seen(&mut *connection).await?;
     let mut same = seen.rows.iter().filter(|row| row.name == name && row.state.is_living());
     if let Some(living) = same.find(|row| seen.now.duration_since(row.alive_at).unsigned_abs() < EXPIRY) {
@@ -334,19 +363,6 @@ async fn join_within(connection: &mut AnyConnection, name: &str, details: &NodeD
         .await
         .map_err(StoreError::from)?;
     Ok(epoch)
-}
-
-/// Declares a node dead that was not renewed for [`EXPIRY`], with `heir` as the node that ends its calls. A dead node
-/// whose heir is dead or gone gets the new heir too. Returns `false` if the node was renewed, or has another heir.
-pub async fn bury(store: &Store, epoch: i64, heir: i64) -> Result<bool, StoreError> {
-    let sql = format!(
-        "UPDATE nodes SET state = 'dead', heir = $2 WHERE epoch = $1 AND (state IN ('alive', 'draining') \
-         AND alive_at <= {NOW} - {} OR state = 'dead' AND NOT EXISTS \
-         (SELECT 1 FROM nodes AS other WHERE other.epoch = nodes.heir AND other.state IN ('alive', 'draining')))",
-        EXPIRY.as_micros()
-    );
-    let done = sqlx::query(super::assembled(sql)).bind(epoch).bind(heir).execute(&store.vital).await?;
-    Ok(done.rows_affected() > 0)
 }
 
 /// Ends the row of a node: the node stops, or its heir has ended its calls.

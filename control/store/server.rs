@@ -44,6 +44,12 @@ async fn beat(store: &Store, now: Timestamp) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Removes the heartbeat of a server that was alone, because the nodes of a cluster renew their leases instead.
+pub async fn forget_heartbeat(store: &Store) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM server WHERE key = 'alive_at'").execute(&store.pool).await?;
+    Ok(())
+}
+
 /// Returns the time of the last [`heartbeat`] of this process or an earlier process. Returns `None` for a new database.
 pub async fn last_alive(store: &Store) -> Result<Option<Timestamp>, StoreError> {
     let value: Option<i64> =

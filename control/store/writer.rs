@@ -125,12 +125,19 @@ struct Shared {
     lost: AtomicU64,
     failures: AtomicU64,
     closing: AtomicBool,
+    /// The epoch of this node. 0 if the server is alone.
+    epoch: AtomicI64,
     health: Arc<Health>,
     /// Wakes the writer task. The task then ends the current batch.
     urgent: Notify,
 }
 
 impl Writer {
+    /// From now on, writes are stored only while the node with this epoch has its lease.
+    pub(super) fn fence(&self, epoch: i64) {
+        self.shared.epoch.store(epoch, Ordering::Relaxed);
+    }
+
     pub(super) fn start(pool: AnyPool, sequence: Arc<AtomicI64>, health: Arc<Health>) -> Writer {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let shared = Arc::new(Shared { health, ..Shared::default() });
@@ -331,6 +338,10 @@ impl WriterTask {
                 continue;
             }
             let stored = self.transaction(&batch).await;
+            if stored.as_ref().is_err_and(is_fenced) {
+                drop_fenced(batch);
+                continue;
+            }
             if away && !stored.as_ref().is_err_and(is_transient) {
                 self.shared.health.note(Check::Writer, Ok(()));
             }
@@ -378,7 +389,8 @@ impl WriterTask {
             Some(connection) => connection,
             None => self.pool.acquire().await?,
         };
-        let stored = tokio::time::timeout(LONGEST, store_batch(&mut connection, batch, &self.sequence)).await;
+        let epoch = self.shared.epoch.load(Ordering::Relaxed);
+        let stored = tokio::time::timeout(LONGEST, store_batch(&mut connection, batch, &self.sequence, epoch)).await;
         if let Ok(Ok(())) = stored {
             self.connection = Some(connection);
             return Ok(());
@@ -412,8 +424,16 @@ async fn store_batch(
     connection: &mut AnyConnection,
     batch: &[Pending],
     sequence: &AtomicI64,
+    epoch: i64,
 ) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin().await?;
+    if epoch != 0 {
+        // Another node may have ended the calls of this node. Then an older state must not replace their ends.
+        sqlx::query("SELECT 1::BIGINT FROM nodes WHERE epoch = $1 AND state IN ('alive', 'draining')")
+            .bind(epoch)
+            .fetch_one(&mut *transaction)
+            .await?;
+    }
     let (mut calls, mut later, mut events) = (Vec::new(), Vec::new(), Vec::new());
     for write in batch.iter().filter_map(|pending| pending.write.as_ref()) {
         match write {
@@ -494,6 +514,19 @@ fn refuse_waiting(batch: &mut Vec<Pending>, flushes: &mut Vec<Acknowledgement>, 
         }
     }
     batch.retain(|pending| pending.write.is_some());
+}
+
+/// Whether this node has lost its lease: its row was not found.
+fn is_fenced(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::RowNotFound)
+}
+
+/// Drops the writes of a node that has lost its lease. The node ends.
+fn drop_fenced(batch: Vec<Pending>) {
+    tracing::warn!(writes = batch.len(), "this node has lost its lease: another node writes the records of its calls");
+    for acknowledgement in batch.into_iter().filter_map(|pending| pending.acknowledgement) {
+        let _ = acknowledgement.send(Err(StoreError::NotWritten("this node has lost its lease".to_owned())));
+    }
 }
 
 fn is_duplicate(error: &sqlx::Error) -> bool {

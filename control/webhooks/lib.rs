@@ -52,8 +52,25 @@ const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 /// Receives every attempt after the attempt is stored. The function must return immediately.
 pub type Sink = Arc<dyn Fn(&Delivery, &AttemptReport) + Send + Sync>;
 
-/// Says whether this server sends the deliveries of a queue. In a cluster, each queue has one sender.
-pub type Sends = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+/// The sender of each queue. In a cluster, each queue has one sender.
+pub trait Senders: Send + Sync {
+    /// Whether this server sends the deliveries of a queue.
+    fn is_own(&self, queue: &str) -> bool;
+    /// Tells the sender of a queue about a new delivery. Must return immediately.
+    fn tell(&self, queue: &str);
+}
+
+/// The senders of a server that is alone: it sends all deliveries.
+#[derive(Debug)]
+pub struct Alone;
+
+impl Senders for Alone {
+    fn is_own(&self, _queue: &str) -> bool {
+        true
+    }
+
+    fn tell(&self, _queue: &str) {}
+}
 
 /// The webhook queues. All clones share the queues. When the last clone is dropped, running attempts are aborted. The
 /// aborted attempts are repeated after the next start.
@@ -93,8 +110,8 @@ struct Shared {
     signer: Arc<dyn DeliverySigner>,
     /// The receiver of the reports. The sink is set when the queues start.
     sink: OnceLock<Sink>,
-    /// Says which queues this server sends. It is set when the queues start.
-    sends: OnceLock<Sends>,
+    /// The senders of the queues. They are set when the queues start.
+    senders: OnceLock<Arc<dyn Senders>>,
     /// Limits the number of simultaneous attempts.
     slots: Semaphore,
     /// Limits the simultaneous attempts per host to half of all attempts, so that a dead receiver does not delay the
@@ -137,7 +154,7 @@ impl Deliveries {
             client,
             signer,
             sink: OnceLock::new(),
-            sends: OnceLock::new(),
+            senders: OnceLock::new(),
             slots: Semaphore::new(concurrency),
             hosts: Mutex::default(),
             host_slots: concurrency.div_ceil(2),
@@ -153,9 +170,9 @@ impl Deliveries {
 
     /// Starts to send deliveries. This function must be called only once. Each attempt is reported to `sink`. Deliveries of
     /// a queue that this server does not send are stored only.
-    pub fn start(&self, sink: Sink, sends: Sends) {
+    pub fn start(&self, sink: Sink, senders: Arc<dyn Senders>) {
         let shared = &self.owner.shared;
-        let first = shared.sink.set(sink).is_ok() && shared.sends.set(sends).is_ok();
+        let first = shared.sink.set(sink).is_ok() && shared.senders.set(senders).is_ok();
         debug_assert!(first, "started twice");
         shared.phase.send_replace(Phase::Running);
     }
@@ -188,8 +205,16 @@ impl Deliveries {
     /// Waits until a submitted delivery is stored. Then starts to send the delivery.
     pub async fn stored(&self, submitted: Submitted) -> Result<(), StoreError> {
         submitted.begun.committed().await?;
-        self.owner.wake(submitted.queue, None);
+        match self.owner.shared.senders.get() {
+            Some(senders) if !senders.is_own(&submitted.queue) => senders.tell(&submitted.queue),
+            _ => self.owner.wake(submitted.queue, None),
+        }
         Ok(())
+    }
+
+    /// Sends the deliveries of a queue that another node has stored, if this server is the sender of the queue.
+    pub fn check(&self, queue: String) {
+        self.owner.wake(queue, None);
     }
 
     /// Submits the delivery to the end of its queue. The delivery is stored before all later writes. The delivery is
@@ -239,7 +264,7 @@ impl Owner {
         if matches!(*shared.phase.borrow(), Phase::Prepared | Phase::Stopped) {
             return;
         }
-        if !shared.sends.get().is_some_and(|sends| sends(&queue)) {
+        if !shared.senders.get().is_some_and(|senders| senders.is_own(&queue)) {
             return;
         }
         let mut queues = shared.queues();

@@ -281,7 +281,7 @@ impl Bench {
             let _ = sender.send((delivery.clone(), report.clone()));
         });
         let deliveries = Deliveries::new(store.clone(), client, Arc::new(PlainSigner), 64);
-        deliveries.start(sink, Arc::new(|_| true));
+        deliveries.start(sink, Arc::new(Alone));
         deliveries.resume(OwnedBy::Anybody);
         Bench { directory, store, deliveries, heard }
     }

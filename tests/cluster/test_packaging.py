@@ -24,6 +24,7 @@ GIVEN = {
     "ACCOUNT_SID": "AC00000000000000000000000000000001",
     "AUTH_TOKEN": "0123456789abcdef0123456789abcdef",
     "POSTGRES_PASSWORD": "of-postgres",
+    "NATS_PASSWORD": "of-nats",
     "S3_SECRET": "of-the-bucket",
     "FLOW_SECRET": "of-the-flows",
     "CARRIERS": f"{CARRIER}/32",
@@ -84,7 +85,7 @@ def test_the_programs_of_the_composition_take_calls_and_requests(hub, host, tmp_
 
     database = Database(hub, tmp_path, "127.0.0.1", host)
     try:
-        start("nats", NATS_SERVER, *given("nats", "bus"))
+        start("nats", NATS_SERVER, *map(filled, SERVICES["nats"]["command"]))
         start("s3", WEED, *given("s3", "objects"), "-ip=127.0.0.1")
         wait_for("the bucket", lambda: makes_bucket(host), 60)
         start("kamailio", "kamailio", "-DD", "-E", "-f", PACKAGE / "kamailio.cfg", "-Y", tmp_path, "-P", tmp_path / "pid", NODE_LIST=PACKAGE / "dispatcher.list")

@@ -91,7 +91,10 @@ impl Engines {
     }
 
     async fn node(&self, name: &str, more: &str) -> Program {
-        Program::start(&self.configure(name, more)).await
+        let node = Program::start(&self.configure(name, more)).await;
+        // A new node takes calls when the others know it.
+        wait_until(PATIENCE, "the node takes calls", async || node.api.get("/readyz").await.status == 200).await;
+        node
     }
 }
 

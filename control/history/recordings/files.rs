@@ -142,6 +142,10 @@ impl RecordingFiles {
         if fetched.is_err() {
             // The file may not exist, so an error is ignored.
             let _ = tokio::fs::remove_file(&part).await;
+            // An earlier copy is better than no audio, if its node is away.
+            if tokio::fs::try_exists(&path).await? {
+                return Ok(path);
+            }
         }
         fetched.map(|()| path)
     }

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use tandem_causes::Cause;
-use tandem_cluster::{AskError, Cluster, Question};
+use tandem_cluster::{AskError, Cluster, Note, Question};
 use tandem_id::RecordingId;
 use tandem_id::node::NodeTag;
 use tandem_store::nodes::NodeRow;
@@ -24,6 +24,16 @@ const PART: u64 = 512 * 1024;
 struct PartOf {
     recording: RecordingId,
     from: u64,
+}
+
+/// A recording was deleted: each node removes its file or its copy.
+#[derive(Serialize, Deserialize)]
+struct Deleted {
+    recording: RecordingId,
+}
+
+impl Note for Deleted {
+    const NAME: &'static str = "recording-deleted";
 }
 
 /// A part of a file.
@@ -61,11 +71,25 @@ impl RecordingFiles {
     pub fn with_cluster(mut self, cluster: &Cluster) -> Self {
         self.cluster = cluster.clone();
         let files = self.clone();
+        cluster.listen(move |deleted: Deleted, _| {
+            let files = files.clone();
+            tokio::spawn(async move {
+                if let Err(error) = files.remove_local(deleted.recording).await {
+                    tracing::warn!(%error, recording = %deleted.recording, "the audio of a deleted recording stays");
+                }
+            });
+        });
+        let files = self.clone();
         cluster.answer(move |asked: PartOf| {
             let files = files.clone();
             async move { files.part(asked).await.inspect_err(|error| tracing::warn!(%error, "a recording")).ok().flatten() }
         });
         self
+    }
+
+    /// Tells the other nodes that a recording was deleted.
+    pub(super) fn tell_deleted(&self, recording: RecordingId) {
+        self.cluster.post(&Deleted { recording });
     }
 
     /// Returns the other nodes on whose disk a recording may be: its owner. If the owner was started again since, and there
@@ -81,14 +105,15 @@ impl RecordingFiles {
 
     /// Copies the file of a recording from one of the nodes, as [`Self::fetch_from`] does.
     pub(super) async fn fetch(&self, nodes: &[NodeRow], id: RecordingId, to: &Path, known: &Path) -> io::Result<bool> {
-        let mut last = Ok(false);
+        let mut failed = None;
         for node in nodes {
-            last = self.fetch_from(node, id, to, known).await;
-            if matches!(last, Ok(true)) {
-                break;
+            match self.fetch_from(node, id, to, known).await {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
-        last
+        failed.map_or(Ok(false), Err)
     }
 
     async fn part(&self, asked: PartOf) -> io::Result<Option<Part>> {

@@ -165,6 +165,7 @@ impl RecordingFiles {
     /// Removes the audio of a recording whose record is deleted. The object in the bucket is deleted by the next
     /// [`Self::upload`].
     pub(super) async fn remove(&self, id: RecordingId) -> io::Result<()> {
+        self.tell_deleted(id);
         if self.has_bucket() {
             tokio::fs::write(self.marker(id), []).await?;
             self.waiting.notify_one();
@@ -172,7 +173,7 @@ impl RecordingFiles {
         self.remove_local(id).await
     }
 
-    async fn remove_local(&self, id: RecordingId) -> io::Result<()> {
+    pub(super) async fn remove_local(&self, id: RecordingId) -> io::Result<()> {
         for place in self.places() {
             let wav = self.path_in(*place, id);
             remove(&wav).await?;
