@@ -2,7 +2,7 @@
 //! parts join the nodes:
 //!
 //! - the **lease**: a row in PostgreSQL that each node renews each second. The row says who owns calls (lease.rs).
-//! - the **bus**: NATS. A node asks the owner with [`Cluster::ask`], and tells all nodes with [`Cluster::tell`].
+//! - the **bus**: NATS. A node asks the owner with [`Cluster::ask`], and tells all nodes with [`Cluster::post`].
 //! - the **heir**: when a node does not renew its row, one of the others ends its calls ([`Change::Expired`]).
 //!
 //! A server without `[cluster]` is alone: it owns everything, asks nobody, and has no bus.
