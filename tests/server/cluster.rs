@@ -112,6 +112,16 @@ async fn sees(node: &Program, count: usize) {
     .await;
 }
 
+/// Waits until the database has the answered call of another node. Its far end can then get a BYE.
+async fn stored(node: &Program, sid: &str) {
+    wait_until(PATIENCE, "the answered call is stored", async || {
+        let calls = node.api.get("/console/calls").await.json();
+        let is_stored = |call: &serde_json::Value| call["id"] == sid && call["status"] == "in-progress";
+        calls["calls"].as_array().is_some_and(|calls| calls.iter().any(is_stored))
+    })
+    .await;
+}
+
 async fn application() -> App {
     App::start(|request: &AppRequest| if request.path == "/voice" { PAUSE.to_owned() } else { String::new() }).await
 }
@@ -142,11 +152,7 @@ async fn any_node_answers_requests_about_a_call_and_the_living_nodes_end_the_cal
     let found =
         app.requests.find("the second call", |request| request.path == "/voice" && request.field("CallSid") != sid);
     let second = found.await.field("CallSid");
-    wait_until(PATIENCE, "the record is stored", async || {
-        let calls = b.api.get("/console/calls").await.json();
-        calls["calls"].as_array().is_some_and(|calls| calls.iter().any(|call| call["id"] == second.as_str()))
-    })
-    .await;
+    stored(&b, &second).await;
     a.kill().await;
     phone.until(SipEvent::Bye).await;
     let ended = |request: &AppRequest| request.path == "/status" && request.field("CallSid") == second;
@@ -178,11 +184,7 @@ async fn a_node_that_is_killed_and_started_again_at_once_ends_its_calls_once() {
     let mut phone = Phone::new().await;
     phone.call(b.udp, "100").await;
     let sid = app.request("/voice").await.field("CallSid");
-    wait_until(PATIENCE, "the record is stored", async || {
-        let calls = a.api.get("/console/calls").await.json();
-        calls["calls"].as_array().is_some_and(|calls| !calls.is_empty())
-    })
-    .await;
+    stored(&a, &sid).await;
     b.kill().await;
     let b = engines.node("b", &numbers).await;
     phone.until(SipEvent::Bye).await;
