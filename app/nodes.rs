@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tandem_accounts::Accounts;
 use tandem_causes::cause::Cause;
 use tandem_cluster::{Change, Cluster, Note};
+use tandem_config::Config;
 use tandem_host::clock;
 use tandem_id::AccountName;
 use tandem_id::node::NodeTag;
@@ -21,11 +22,12 @@ use tandem_runtime::{Calls, transcripts};
 use tandem_sip::{Command, DialogState};
 use tandem_store::nodes::{NodeRow, NodeState, Settings};
 use tandem_store::{self as store, OwnedBy, StoreError};
-use tandem_webhooks::{Alone, Deliveries, Senders};
+use tandem_webhooks::{Deliveries, Senders};
 use tokio::sync::{Notify, mpsc};
 
 use crate::bans::SharedBans;
-use crate::phones::OtherPhones;
+use crate::phones::{self, OtherPhones};
+use crate::proxies;
 
 /// Interval between two searches for webhook queues without an owner.
 const SEARCH: Duration = Duration::from_secs(30);
@@ -62,6 +64,9 @@ impl Note for Queued {
     const NAME: &'static str = "queued";
 }
 
+/// The senders of the webhook queues. A server that is alone sends all queues.
+struct OfCluster(Cluster);
+
 impl Senders for OfCluster {
     fn is_own(&self, queue: &str) -> bool {
         self.0.sends(queue)
@@ -72,13 +77,8 @@ impl Senders for OfCluster {
     }
 }
 
-struct OfCluster(Cluster);
-
 /// Returns the senders of the webhook queues, and starts to listen to the other nodes.
 pub(super) fn senders(cluster: &Cluster, deliveries: &Deliveries) -> Arc<dyn Senders> {
-    if !cluster.is_on() {
-        return Arc::new(Alone);
-    }
     let deliveries = deliveries.clone();
     cluster.listen(move |queued: Queued, _| deliveries.check(queued.queue));
     Arc::new(OfCluster(cluster.clone()))
@@ -92,45 +92,70 @@ pub(super) async fn recover_own(services: &Arc<Services>) -> anyhow::Result<Dial
         let ended = Ended { owner: OwnedBy::Anybody, last_alive: before, has_files: true };
         return Ok(recover(services, &ended, true).await?);
     }
-    let (mut dialogs, mut unanswered) = (Vec::new(), Vec::new());
-    for node in cluster.nodes().await?.into_iter().filter(|node| node.row.state == NodeState::Dead) {
-        if node.row.heir == cluster.epoch() {
-            let is_own = cluster.name() == Some(&node.row.name);
-            let more = recover(services, &ended(&node.row, is_own), true).await?;
-            dialogs.extend(more.0);
-            unanswered.extend(more.1);
-            cluster.buried(&node.row).await?;
-        }
-    }
+    let nodes = cluster.nodes().await?.into_iter().map(|node| node.row);
+    let dead = nodes.filter(|row| row.state == NodeState::Dead && row.heir == cluster.epoch());
+    let own = |row: &NodeRow| cluster.name() == Some(&row.name);
+    let mut left: Vec<_> = dead.map(|row| (ended(&row, own(&row)), Some(row))).collect();
     if cluster.is_first() && cluster.others().is_empty() {
         // The database may come from a server that was alone.
-        let ended = Ended { owner: OwnedBy::NoneOf(cluster.tags()), last_alive: before, has_files: true };
+        let owner = OwnedBy::NoneOf(cluster.tags());
+        left.push((Ended { owner, last_alive: before, has_files: true }, None));
+    }
+    let (mut dialogs, mut unanswered) = (Vec::new(), Vec::new());
+    for (ended, row) in left {
         let more = recover(services, &ended, true).await?;
         dialogs.extend(more.0);
         unanswered.extend(more.1);
+        if let Some(row) = row {
+            cluster.buried(&row).await?;
+        }
     }
     store::server::forget_heartbeat(&services.store).await?;
     Ok((dialogs, unanswered))
 }
 
-/// What the changes of the cluster are about.
-pub(super) struct Watch {
-    pub(super) calls: Calls,
-    pub(super) accounts: Arc<Accounts>,
-    pub(super) configuration: Configuration,
-    pub(super) phones: Arc<OtherPhones>,
-    pub(super) bans: SharedBans,
+/// Starts the work of a node of a cluster that no call has asked for. A server that is alone has none.
+pub(super) async fn start(
+    calls: &Calls,
+    accounts: &Arc<Accounts>,
+    configuration: &Configuration,
+    config: &Config,
+    changes: mpsc::Receiver<Change>,
+) -> Result<(), StoreError> {
+    let services = calls.services();
+    let cluster = &services.cluster;
+    if !cluster.is_on() {
+        return Ok(());
+    }
+    phones::publish_addresses(cluster, config, &services.sip).await?;
+    let watch = Watch {
+        calls: calls.clone(),
+        accounts: Arc::clone(accounts),
+        configuration: configuration.clone(),
+        phones: OtherPhones::new(services),
+        bans: SharedBans::new(cluster, &services.sip),
+        changed: Arc::default(),
+    };
+    tokio::spawn(proxies::run(cluster.clone(), config.cluster.proxies.clone(), Arc::clone(&watch.changed)));
+    tokio::spawn(watch.run(changes));
+    Ok(())
+}
+
+/// The parts of the server that a change of the cluster concerns.
+struct Watch {
+    calls: Calls,
+    accounts: Arc<Accounts>,
+    configuration: Configuration,
+    phones: Arc<OtherPhones>,
+    bans: SharedBans,
     /// Wakes the task that tells the proxies about the nodes.
-    pub(super) changed: Arc<Notify>,
+    changed: Arc<Notify>,
 }
 
 impl Watch {
-    /// Handles the changes of the cluster for as long as the server runs.
-    pub(super) async fn run(mut self, mut changes: mpsc::Receiver<Change>) {
+    /// Handles the changes of the cluster for as long as the server runs. The first search comes at once.
+    async fn run(mut self, mut changes: mpsc::Receiver<Change>) {
         let services = Arc::clone(self.calls.services());
-        if !services.cluster.is_on() {
-            return;
-        }
         let mut second = tokio::time::interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut search = tokio::time::interval(SEARCH);

@@ -47,11 +47,10 @@ impl State {
 
 /// Tells the proxies about the nodes for as long as the server runs. `changed` wakes it early.
 pub(super) async fn run(cluster: Cluster, proxies: Vec<Arc<str>>, changed: Arc<Notify>) {
-    if !cluster.is_on() || proxies.is_empty() {
+    if proxies.is_empty() {
         return;
     }
-    let everywhere = ["0.0.0.0/0", "::/0"].iter().filter_map(|network| network.parse().ok()).collect();
-    let client = match Client::new(NetworkPolicy { allow_networks: everywhere }, ANSWER) {
+    let client = match Client::new(NetworkPolicy::everywhere(), ANSWER) {
         Ok(client) => client,
         Err(error) => return tracing::error!(%error, "the proxies of the cluster cannot be told about the nodes"),
     };

@@ -51,14 +51,12 @@ use tandem_webhooks::{AttemptReport, Deliveries, Delivery};
 use tokio::sync::{Mutex, Notify};
 use tokio_util::task::TaskTracker;
 
-use crate::bans::SharedBans;
 use crate::configured::{agents_and_stir, phones, routing, sip_settings};
 use crate::data_dir::{Listening, Lock};
 use crate::first_account::FirstAccount;
 use crate::housekeeping::Housekeeping;
 use crate::listeners::{Listeners, advice};
-use crate::phones::OtherPhones;
-use crate::{BUILD, Server, descriptors, entries, nodes, proxies};
+use crate::{BUILD, Server, descriptors, entries, nodes};
 
 /// Time limit for the TCP connection of an outgoing HTTP request that has no time limit of its own.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -183,22 +181,9 @@ impl Server {
         let sip = Arc::clone(&calls.services().sip);
         phones.listen_on(sip.local_addrs().iter().map(|(_, address)| *address));
         let listening = listening(listeners.address, &sip);
-        crate::phones::publish_addresses(&cluster, &config, &sip).await.context("database.url")?;
-        let other_phones = OtherPhones::new(calls.services());
-        other_phones.read().await;
         tokio::spawn(async move { recovery::end_dialogs(&sip, lost, unanswered).await });
         let (configuration, requests) = Configuration::new();
-        let watch = nodes::Watch {
-            calls: calls.clone(),
-            accounts: Arc::clone(&accounts),
-            configuration: configuration.clone(),
-            phones: other_phones,
-            bans: SharedBans::new(&cluster, &calls.services().sip),
-            changed: Arc::new(Notify::new()),
-        };
-        let proxies = config.cluster.proxies.clone();
-        tokio::spawn(proxies::run(cluster.clone(), proxies, Arc::clone(&watch.changed)));
-        tokio::spawn(watch.run(changes));
+        nodes::start(&calls, &accounts, &configuration, &config, changes).await.context("database.url")?;
         let ice = Arc::new(ArcSwap::from_pointee(config.ice.clone()));
         let app = App {
             accounts: Arc::clone(&accounts),

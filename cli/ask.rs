@@ -61,9 +61,8 @@ impl Console {
     /// a name, the client uses the credentials of the first account that has some.
     pub fn new(base: &str, source: Source, accounts: &[Account], name: Option<&str>) -> Result<Self, Failure> {
         let authorization = authorization(accounts, name)?;
-        let everywhere = ["0.0.0.0/0", "::/0"].iter().filter_map(|network| network.parse().ok()).collect();
-        let client = Client::new(NetworkPolicy { allow_networks: everywhere }, TIMEOUT)
-            .map_err(|error| Failure::Environment(error.into()))?;
+        let client =
+            Client::new(NetworkPolicy::everywhere(), TIMEOUT).map_err(|error| Failure::Environment(error.into()))?;
         Ok(Self { base: base.trim_end_matches('/').to_owned(), source, authorization, client })
     }
 

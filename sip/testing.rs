@@ -15,9 +15,22 @@ use crate::endpoint::{Arrival, Endpoint, Output};
 use crate::flow::Transport;
 use crate::header::Header;
 use crate::leg::{Command, Event, LegId, Outgoing};
+use crate::registrar::Change;
 use crate::trunk_acl::TrunkAcl;
 
 pub(crate) const SDP: &[u8] = b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
+
+/// Returns the word for a change of a binding.
+pub(crate) fn change_name(change: &Change) -> &'static str {
+    match change {
+        Change::Restored(_) => "restored",
+        Change::Bound(_) => "bound",
+        Change::Refreshed(_) => "refreshed",
+        Change::Unbound(_) => "unbound",
+        Change::Learned(_) => "learned",
+        Change::Forgotten(_) => "forgotten",
+    }
+}
 
 /// One end of the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

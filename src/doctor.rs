@@ -341,7 +341,7 @@ fn database(config: &Config) -> Finding {
     reach("database", &format!("PostgreSQL at {host}:{port}"), &host, port, Level::Bad)
 }
 
-/// What a node of a cluster needs besides the database.
+/// The services that a node of a cluster needs besides the database.
 fn cluster(config: &Config) -> Vec<Finding> {
     if !config.cluster.is_on() {
         return Vec::new();

@@ -63,7 +63,7 @@ pub enum Refusal {
     NoLease,
 }
 
-/// What a renewal has shown about another node.
+/// The finding of a renewal about another node or about settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Finding {
     /// The node takes part now, or has other addresses now.

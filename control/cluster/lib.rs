@@ -102,6 +102,14 @@ struct Member {
     notes: mpsc::Sender<(&'static str, Bytes)>,
 }
 
+impl Member {
+    fn post<N: Note>(&self, note: &N) {
+        if self.notes.try_send((N::NAME, serde_json::to_vec(note).unwrap_or_default().into())).is_err() {
+            tracing::warn!(note = N::NAME, "a note to the other nodes was dropped");
+        }
+    }
+}
+
 impl fmt::Debug for Cluster {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_tuple("Cluster").field(&self.name()).finish()
@@ -331,10 +339,8 @@ impl Cluster {
     /// Sends a note to all other nodes, after the notes that were posted before. Never waits. The note is lost if the bus is
     /// away, or if 4,096 notes wait.
     pub fn post<N: Note>(&self, note: &N) {
-        if let Some(member) = &self.0
-            && member.notes.try_send((N::NAME, serde_json::to_vec(note).unwrap_or_default().into())).is_err()
-        {
-            tracing::warn!(note = N::NAME, "a note to the other nodes was dropped");
+        if let Some(member) = &self.0 {
+            member.post(note);
         }
     }
 
@@ -521,8 +527,7 @@ async fn change_of(member: &Member, connection: &mut NodeConnection, finding: Fi
     match tokio::time::timeout(RENEWAL_TIME, connection.bury(row.epoch, member.epoch)).await {
         Ok(Ok(true)) => {
             // The node may be cut off from the database only.
-            let note = serde_json::to_vec(&Dead { epoch: row.epoch }).unwrap_or_default();
-            let _ = member.notes.try_send((Dead::NAME, note.into()));
+            member.post(&Dead { epoch: row.epoch });
             Some(Change::Expired(row))
         }
         Ok(Ok(false)) => None,

@@ -15,6 +15,12 @@ pub struct NetworkPolicy {
 }
 
 impl NetworkPolicy {
+    /// Returns the policy for URLs that an operator has written: the server may connect to every address.
+    pub fn everywhere() -> Self {
+        let everywhere = ["0.0.0.0/0", "::/0"].iter().filter_map(|network| network.parse().ok());
+        Self { allow_networks: everywhere.collect() }
+    }
+
     /// Checks an address and returns the address for the connection. An IPv4 address that is mapped into IPv6 is
     /// checked and returned as IPv4.
     ///

@@ -38,7 +38,7 @@ const SECOND_LOOK: Duration = Duration::from_millis(2_500);
 const KEEPALIVES: [&str; 3] =
     ["SET tcp_keepalives_idle = 10", "SET tcp_keepalives_interval = 5", "SET tcp_keepalives_count = 3"];
 
-/// Who may use the database beside this server.
+/// The other permitted users of the database.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sharing {
     /// Nobody.

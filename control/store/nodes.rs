@@ -43,7 +43,7 @@ pub struct NodeRow {
     pub details: NodeDetails,
 }
 
-/// What other nodes and people know about a node.
+/// The facts about a node for other nodes and for people.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NodeDetails {
@@ -221,15 +221,19 @@ impl NodeConnection {
         Self { options: store.options.clone(), open: None }
     }
 
+    /// Takes the open connection, or opens one. After an error, or if the future that uses it is dropped, it is closed.
+    async fn take(&mut self) -> Result<AnyConnection, StoreError> {
+        match self.open.take() {
+            Some(open) => Ok(open),
+            None => Ok(self.options.connect().await?),
+        }
+    }
+
     /// Renews the row of a living node, and reads all nodes. Returns `None` if the node has no living row any more: it
     /// has lost its epoch.
     pub async fn renew(&mut self, epoch: i64, details: &NodeDetails) -> Result<Option<Seen>, StoreError> {
-        let mut connection = match self.open.take() {
-            Some(open) => open,
-            None => self.options.connect().await?,
-        };
+        let mut connection = self.take().await?;
         let seen = renew(&mut connection, epoch, details).await?;
-        // After an error, or if this future is dropped, the connection is closed.
         self.open = Some(connection);
         Ok(seen)
     }
@@ -237,10 +241,7 @@ impl NodeConnection {
     /// Declares a node dead that was not renewed for [`EXPIRY`], with `heir` as the node that ends its calls. A dead node
     /// whose heir is dead or gone gets the new heir too. Returns `false` if the node was renewed, or has another heir.
     pub async fn bury(&mut self, epoch: i64, heir: i64) -> Result<bool, StoreError> {
-        let mut connection = match self.open.take() {
-            Some(open) => open,
-            None => self.options.connect().await?,
-        };
+        let mut connection = self.take().await?;
         let sql = format!(
             "UPDATE nodes SET state = 'dead', heir = $2 WHERE epoch = $1 AND (state IN ('alive', 'draining') \
              AND alive_at <= {NOW} - {} OR state = 'dead' AND (heir = $2 OR NOT EXISTS \

@@ -60,18 +60,6 @@ pub trait Senders: Send + Sync {
     fn tell(&self, queue: &str);
 }
 
-/// The senders of a server that is alone: it sends all deliveries.
-#[derive(Debug)]
-pub struct Alone;
-
-impl Senders for Alone {
-    fn is_own(&self, _queue: &str) -> bool {
-        true
-    }
-
-    fn tell(&self, _queue: &str) {}
-}
-
 /// The webhook queues. All clones share the queues. When the last clone is dropped, running attempts are aborted. The
 /// aborted attempts are repeated after the next start.
 #[derive(Clone)]

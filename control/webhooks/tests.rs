@@ -11,6 +11,17 @@ use tokio::sync::mpsc;
 
 use super::*;
 
+/// The senders of a server that is alone: it sends all deliveries.
+struct Alone;
+
+impl Senders for Alone {
+    fn is_own(&self, _queue: &str) -> bool {
+        true
+    }
+
+    fn tell(&self, _queue: &str) {}
+}
+
 #[tokio::test]
 async fn deliveries_of_one_queue_arrive_in_order() {
     let mut server = WebServer::start(|_| Answer::status(200)).await;

@@ -5,7 +5,7 @@ use tandem_id::AccountName;
 use super::*;
 use crate::flow::ConnectionId;
 use crate::message::Contact;
-use crate::testing::instant;
+use crate::testing::{change_name, instant};
 
 struct Office {
     registrar: Registrar,
@@ -398,15 +398,7 @@ fn learn(office: &mut Office, binding: Binding) -> Vec<&'static str> {
 }
 
 fn names(changes: &[Change]) -> Vec<&'static str> {
-    let name = |change: &Change| match change {
-        Change::Restored(_) => "restored",
-        Change::Bound(_) => "bound",
-        Change::Refreshed(_) => "refreshed",
-        Change::Unbound(_) => "unbound",
-        Change::Learned(_) => "learned",
-        Change::Forgotten(_) => "forgotten",
-    };
-    changes.iter().map(name).collect()
+    changes.iter().map(change_name).collect()
 }
 
 #[test]

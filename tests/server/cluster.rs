@@ -98,6 +98,30 @@ impl Engines {
     }
 }
 
+/// Two nodes that see each other, and the application of the number 100 at both.
+struct Pair {
+    a: Program,
+    b: Program,
+    /// The settings of the number.
+    numbers: String,
+    app: App,
+    // The nodes end before their engines.
+    engines: Engines,
+}
+
+impl Pair {
+    async fn start() -> Option<Self> {
+        let engines = Engines::start().await?;
+        let app = application().await;
+        let numbers = asks("100", app.address);
+        let (a, b) = (engines.node("a", &numbers).await, engines.node("b", &numbers).await);
+        for node in [&a, &b] {
+            sees(node, 2).await;
+        }
+        Some(Self { a, b, numbers, app, engines })
+    }
+}
+
 /// Returns the path of a call in the REST API.
 fn call_path(sid: &str) -> String {
     format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Calls/{sid}.json")
@@ -128,11 +152,7 @@ async fn application() -> App {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_node_answers_requests_about_a_call_and_the_living_nodes_end_the_calls_of_a_dead_node() {
-    let Some(engines) = Engines::start().await else { return };
-    let app = application().await;
-    let numbers = asks("100", app.address);
-    let (a, b) = (engines.node("a", &numbers).await, engines.node("b", &numbers).await);
-    sees(&a, 2).await;
+    let Some(Pair { engines, app, numbers, a, b }) = Pair::start().await else { return };
 
     // Node B answers for a call of node A, and ends it.
     let mut phone = Phone::new().await;
@@ -175,11 +195,7 @@ async fn any_node_answers_requests_about_a_call_and_the_living_nodes_end_the_cal
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_killed_and_started_again_at_once_ends_its_calls_once() {
-    let Some(engines) = Engines::start().await else { return };
-    let app = application().await;
-    let numbers = asks("100", app.address);
-    let (a, b) = (engines.node("a", &numbers).await, engines.node("b", &numbers).await);
-    sees(&a, 2).await;
+    let Some(Pair { engines, app, numbers, a, b }) = Pair::start().await else { return };
     // Node B is not the first node, so another node continues its webhook queues.
     let mut phone = Phone::new().await;
     phone.call(b.udp, "100").await;
@@ -205,11 +221,7 @@ async fn a_node_that_is_killed_and_started_again_at_once_ends_its_calls_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_bus_a_node_takes_calls_and_answers_503_for_calls_of_others() {
-    let Some(mut engines) = Engines::start().await else { return };
-    let app = application().await;
-    let numbers = asks("100", app.address);
-    let (a, b) = (engines.node("a", &numbers).await, engines.node("b", &numbers).await);
-    sees(&b, 2).await;
+    let Some(Pair { mut engines, app, a, b, .. }) = Pair::start().await else { return };
     let mut phone = Phone::new().await;
     phone.call(a.udp, "100").await;
     let sid = app.request("/voice").await.field("CallSid");
@@ -234,11 +246,7 @@ async fn without_the_bus_a_node_takes_calls_and_answers_503_for_calls_of_others(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_database_a_node_keeps_its_calls_and_takes_no_new_ones() {
-    let Some(engines) = Engines::start().await else { return };
-    let app = application().await;
-    let numbers = asks("100", app.address);
-    let (a, b) = (engines.node("a", &numbers).await, engines.node("b", &numbers).await);
-    sees(&b, 2).await;
+    let Some(Pair { engines, app, a, b, .. }) = Pair::start().await else { return };
     let mut phone = Phone::new().await;
     phone.call(a.udp, "100").await;
     let sid = app.request("/voice").await.field("CallSid");
@@ -266,11 +274,8 @@ async fn without_the_database_a_node_keeps_its_calls_and_takes_no_new_ones() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drained_node_takes_no_new_calls_until_it_is_resumed() {
-    let Some(engines) = Engines::start().await else { return };
-    let app = application().await;
-    let numbers = asks("100", app.address);
-    let (a, b) = (engines.node("a", &numbers).await, engines.node("b", &numbers).await);
-    sees(&b, 2).await;
+    let Some(pair) = Pair::start().await else { return };
+    let (a, b) = (&pair.a, &pair.b);
     let drained = b.api.console("/nodes/a/drain", &serde_json::json!({})).await;
     assert_eq!(drained.status, 204);
     wait_until(PATIENCE, "node A drains", async || a.api.get("/readyz").await.status == 503).await;

@@ -4,6 +4,7 @@ use crate::directory::Directory;
 pub(crate) use crate::endpoint::phones::tests::{answer as credentials, user};
 use crate::leg::Outgoing;
 use crate::registrar::{Binding, BindingRef, Change};
+use crate::testing::change_name;
 
 use super::*;
 
@@ -153,14 +154,7 @@ impl Cluster {
             Change::Unbound(binding) => Some(Command::Forget(binding.id)),
             _ => None,
         };
-        let name = match change {
-            Change::Restored(_) => "restored",
-            Change::Bound(_) => "bound",
-            Change::Refreshed(_) => "refreshed",
-            Change::Unbound(_) => "unbound",
-            Change::Learned(_) => "learned",
-            Change::Forgotten(_) => "forgotten",
-        };
+        let name = change_name(&change);
         self.changes.push((node, name));
         if let Some(command) = command.filter(|_| self.told) {
             let now = self.now;

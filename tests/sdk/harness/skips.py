@@ -22,3 +22,13 @@ def is_refused(reason, shared):
     if "CI" not in os.environ or reason.startswith((OPTIONAL, NO_PARAMETERS)):
         return False
     return shared.is_dir() or str(shared) not in reason
+
+
+def judge(test, report, shared):
+    """Counts a skipped test, and fails it in CI if it could run there."""
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        note(test, reason)
+        if is_refused(reason, shared):
+            report.outcome, report.longrepr = "failed", f"a test is skipped in CI: {reason}"
+    return report
