@@ -94,6 +94,7 @@ export class Call {
     /** The levels of the microphone and of the far end, 0 to 100. */
     readonly levels = signal<[number, number]>([0, 0]);
     readonly keys = signal("");
+    private tone = "";
     readonly figures = signal<Figures | null>(null);
     readonly isMuted = signal(false);
     private readonly abort = new AbortController();
@@ -265,12 +266,12 @@ export class Call {
         if (!this.isOver && found.codec) this.figures.value = found;
     }
 
-    /** Sends a key. */
+    /** Sends a key. It counts as sent when its tone is over: then the tone changes to that of the next key, or to none. */
     press(key: string): void {
         const dtmf = this.sender?.dtmf;
         if (!this.answeredAt.value || !dtmf?.canInsertDTMF) return;
+        dtmf.ontonechange = ({ tone }) => ([this.keys.value, this.tone] = [this.keys.value + this.tone, tone]);
         dtmf.insertDTMF(dtmf.toneBuffer + key, KEY_MS, GAP_MS);
-        this.keys.value += key;
     }
 
     /** Switches the microphone off or on. */
