@@ -26,6 +26,8 @@ use tandem_webhooks::{Deliveries, Senders};
 use tokio::sync::{Notify, mpsc};
 
 use crate::bans::SharedBans;
+use crate::events;
+use crate::limits;
 use crate::phones::{self, OtherPhones};
 use crate::proxies;
 
@@ -92,6 +94,7 @@ pub(super) async fn recover_own(services: &Arc<Services>) -> anyhow::Result<Dial
         let ended = Ended { owner: OwnedBy::Anybody, last_alive: before, has_files: true };
         return Ok(recover(services, &ended, true).await?);
     }
+    limits::withhold(services);
     let nodes = cluster.nodes().await?.into_iter().map(|node| node.row);
     let dead = nodes.filter(|row| row.state == NodeState::Dead && row.heir == cluster.epoch());
     let own = |row: &NodeRow| cluster.name() == Some(&row.name);
@@ -128,6 +131,7 @@ pub(super) async fn start(
         return Ok(());
     }
     phones::publish_addresses(cluster, config, &services.sip).await?;
+    limits::start(services).await?;
     let watch = Watch {
         calls: calls.clone(),
         accounts: Arc::clone(accounts),
@@ -136,6 +140,7 @@ pub(super) async fn start(
         bans: SharedBans::new(cluster, &services.sip),
         changed: Arc::default(),
     };
+    events::start(cluster, &services.events);
     tokio::spawn(proxies::run(cluster.clone(), config.cluster.proxies.clone(), Arc::clone(&watch.changed)));
     tokio::spawn(watch.run(changes));
     Ok(())
@@ -166,12 +171,14 @@ impl Watch {
                     None => return,
                 },
                 _ = second.tick() => {
-                    services.cluster.set_legs(self.calls.live_legs());
+                    // A node with a conference of other nodes' callers is not idle either.
+                    services.cluster.set_legs(self.calls.live_legs() + services.conferences.guests());
                     services.sip.post(Command::TakeCalls(self.calls.accepts()));
                     self.bans.tell();
                 }
                 _ = search.tick() => {
                     self.read_phones().await;
+                    self.calls.read_other_pages();
                     services.deliveries.resume(ownerless(&services.cluster));
                 }
             }
@@ -197,17 +204,22 @@ impl Watch {
             Change::Joined(row) => {
                 tracing::info!("node {} takes part now ({})", row.name, row.details.http);
                 self.read_phones().await;
+                self.calls.read_pages_of(row);
             }
             Change::Expired(row) => {
                 self.phones.node_left(&row);
+                self.calls.node_of_pages_left(row.epoch);
+                services.conferences.node_left(&row);
                 tokio::spawn(bury(Arc::clone(services), row));
             }
             Change::Left(row) => {
                 tracing::info!("node {} takes part no more (epoch {})", row.name, row.epoch);
+                self.calls.node_of_pages_left(row.epoch);
                 // The node may have been started again.
                 if services.cluster.others().iter().all(|node| node.name != row.name) {
                     self.phones.node_left(&row);
                 }
+                services.conferences.node_left(&row);
                 services.deliveries.resume(ownerless(&services.cluster));
             }
         }

@@ -245,6 +245,7 @@ impl Foundation {
         let (fetches, events) = (TaskTracker::new(), Bus::default());
         let conferences = Conferences::new(ConferenceServices {
             accounts: Arc::clone(&accounts),
+            cluster: cluster.clone(),
             dialects: dialects.clone(),
             media: media.clone(),
             store: store.clone(),

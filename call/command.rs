@@ -229,6 +229,8 @@ pub enum Refused {
     TooMany,
     /// The network policy forbids the address to which the audio would be sent.
     ForbiddenAddress,
+    /// The leg belongs to another node of the cluster, which does not answer. The request may have had an effect.
+    NoAnswer,
 }
 
 impl std::error::Error for Refused {}
@@ -245,6 +247,7 @@ impl fmt::Display for Refused {
             Self::CannotBridge => "the leg cannot be bridged with the other leg",
             Self::NotJoined => "the leg is not bridged with another leg",
             Self::ForbiddenAddress => "the address is not public and not in webhooks.allow_networks",
+            Self::NoAnswer => "the node of the cluster that has the call does not answer",
             Self::TooMany => "the limit of simultaneous operations is reached",
         })
     }

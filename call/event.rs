@@ -26,7 +26,7 @@ use crate::transcription::{Transcript, TranscriptionFacts};
 use tandem_id::{LegId, OpId, QueueId};
 
 /// One event of a call.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct CallEvent {
     /// Time of the event.
     pub at: Timestamp,
@@ -37,7 +37,7 @@ pub struct CallEvent {
 }
 
 /// Kinds of events of a leg.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum EventKind {
     /// The leg was created: an inbound call arrived, or the INVITE of an outbound leg is sent.
     Initiated,
@@ -175,7 +175,7 @@ pub enum ReferState {
 }
 
 /// One playback of audio to a leg.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Playback {
     /// Id of the playback operation.
     pub op: OpId,
@@ -188,7 +188,7 @@ pub struct Playback {
 }
 
 /// The reason why a playback ended.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum PlaybackEnd {
     /// The audio was played to its end.
     Completed,
@@ -214,7 +214,7 @@ impl fmt::Display for PlaybackEnd {
 }
 
 /// The reason why a gather ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum GatherEnd {
     /// The caller entered enough valid digits, or valid digits and the terminator.
     Valid,

@@ -38,7 +38,7 @@ pub struct SiprecSpec {
 }
 
 /// Facts about a session with a recording server at a status change.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct SiprecFacts {
     /// Id of the session.
     pub id: SiprecId,
@@ -49,7 +49,7 @@ pub struct SiprecFacts {
 }
 
 /// Status changes of a session with a recording server.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum SiprecStatus {
     /// The recording server accepted the session, and receives the audio now.
     Started,
@@ -70,7 +70,7 @@ impl SiprecStatus {
 }
 
 /// The failure of a session with a recording server. Each dialect has its own error number for each kind of failure.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SiprecFailure {
     /// Kind of the failure.
     pub fault: SiprecFault,
@@ -79,7 +79,7 @@ pub struct SiprecFailure {
 }
 
 /// Kinds of failure of a session with a recording server.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum SiprecFault {
     /// No recording server with this name is configured.
     NoConnector,

@@ -39,7 +39,7 @@ pub struct TranscriptionSpec {
 pub(crate) const MAX_TEXT: usize = 1024 * 1024;
 
 /// Facts about a live transcription at the time of an event.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct TranscriptionFacts {
     /// Id of the transcription.
     pub id: TranscriptionId,
@@ -52,7 +52,7 @@ pub struct TranscriptionFacts {
 }
 
 /// Events of a live transcription.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum TranscriptionStatus {
     /// The transcription started.
     Started,

@@ -67,6 +67,7 @@ pub(crate) fn run(arguments: &Options, list: &List) -> Result<(), Failure> {
             (false, false) => {
                 let answer = console.json(&list.path).await?;
                 let searched = answer.get("searched").and_then(Value::as_u64);
+                let away = away(&answer);
                 let rows = rows_of(answer, list);
                 if rows.is_empty() {
                     print(&format!("{}\n", list.empty));
@@ -75,6 +76,9 @@ pub(crate) fn run(arguments: &Options, list: &List) -> Result<(), Failure> {
                 shown.show(&rows.iter().collect::<Vec<_>>());
                 if let Some(searched) = searched {
                     print(&format!("Only the newest {searched} calls were searched for this part.\n"));
+                }
+                if let Some(away) = away {
+                    print(&format!("{away}\n"));
                 }
                 Ok(())
             }
@@ -129,6 +133,7 @@ async fn follow(console: &Console, list: &List, json: bool) -> Result<(), Failur
     let mut lines = Some(console.follow(&path).await?);
     loop {
         while let Some(values) = next(&mut lines).await {
+            values.iter().filter_map(away).for_each(|away| say_error!("{away}"));
             show(values.into_iter().filter_map(|mut value| value.get_mut(list.row_key).map(Value::take)).collect());
         }
         tokio::time::sleep(RETRY).await;
@@ -138,6 +143,12 @@ async fn follow(console: &Console, list: &List, json: bool) -> Result<(), Failur
             Err(_) => None,
         };
     }
+}
+
+/// Returns a text that names the nodes of the cluster without an answer. `None` if there are none.
+pub(crate) fn away(answer: &Value) -> Option<String> {
+    let names: Vec<_> = answer.get("away")?.as_array()?.iter().filter_map(Value::as_str).collect();
+    (!names.is_empty()).then(|| format!("Without an answer: node {}. Its rows are missing or old.", names.join(", ")))
 }
 
 async fn next(lines: &mut Option<Lines>) -> Option<Vec<Value>> {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::Failure;
 use super::ask::{Console, Server, escaped};
-use super::list::{print, print_json, text};
+use super::list::{self, print, print_json, text};
 use super::paint::Paint;
 use super::{party, story};
 
@@ -74,6 +74,9 @@ async fn show(arguments: &Arguments, console: &Console) -> Result<(), Failure> {
                 }
                 if let Some(report) = value.get_mut("report") {
                     story = report.take();
+                }
+                if let Some(away) = list::away(&value) {
+                    say_error!("{away}");
                 }
                 if let Some(note) = value.get("note").and_then(Value::as_str) {
                     return Err(Failure::Environment(anyhow!("{note}")));

@@ -13,7 +13,7 @@ use tandem_id::{AccountName, LegId};
 
 /// An order to the far end of a leg. An order that does not fit the state of the signalling has no effect, because the far
 /// end often ends the leg at the same time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SignalCommand {
     /// Report progress to a calling far end: 180 or 183, with the description for early media if there is one.
     Ring {
@@ -103,7 +103,7 @@ pub enum SignalCommand {
 }
 
 /// A report of the far end of a leg. The reports of one signalling come in order. [`SignalEvent::Ended`] is the last one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SignalEvent {
     /// The called far end reports progress.
     Ringing {
@@ -265,7 +265,7 @@ impl Caller {
 }
 
 /// The party that the far end wants to be transferred to.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TransferRequest {
     /// The URI, without its header fields.
     pub uri: String,

@@ -16,7 +16,7 @@ use crate::header::Header;
 use crate::prack::Prack;
 use crate::registrar::{Binding, BindingId, BindingRef, Change};
 use crate::tls_fault::{TlsFault, TransportFault};
-use crate::trunk::TrunkTrouble;
+use crate::trunk::{TrunkSlice, TrunkTrouble};
 use crate::trunk_acl::TrunkName;
 use crate::waiting::PendingCallGuard;
 
@@ -176,6 +176,10 @@ pub enum Command {
     /// Sets whether the application takes new calls. If it does not, an OPTIONS outside a dialog gets 503 (RFC 3261 §11.2).
     /// At first it takes calls.
     TakeCalls(bool),
+    /// Sets the slices of these trunks. From the first of these commands on, this server shares the limits of all trunks
+    /// with other servers: a trunk that no such command has named has the slice 0, so its limits refuse every call.
+    /// [`TrunkStatus::slice`](crate::TrunkStatus::slice) shows when the command has had its effect.
+    TrunkSlices(Vec<(TrunkName, TrunkSlice)>),
     /// Replaces the SIP addresses of the other nodes of the cluster: every address that a node names in its Contacts
     /// ([`Handle::node_addresses`](crate::transport::Handle::node_addresses)), and every address from which it sends, with any
     /// port. Requests of these nodes to the phones that have registered here are forwarded, and requests of these phones to
@@ -223,6 +227,7 @@ impl Command {
             | Self::EndUnanswered(_)
             | Self::Directory(_)
             | Self::TakeCalls(_)
+            | Self::TrunkSlices(_)
             | Self::Nodes(_)
             | Self::Learn { .. }
             | Self::Forget(_) => None,

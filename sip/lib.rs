@@ -78,7 +78,7 @@ pub use redact::redact;
 pub use registrar::{Aor, Binding, BindingId, BindingRef, Change, DigestAlgorithm, KeepAlive, RegistrarConfig};
 pub use throttle::Throttle;
 pub use tls_fault::{TlsFault, TransportFault};
-pub use trunk::{Health, KnownBy, Register, Registered, Trunk, TrunkFault, TrunkStatus, TrunkTrouble};
+pub use trunk::{Health, KnownBy, Register, Registered, Trunk, TrunkFault, TrunkSlice, TrunkStatus, TrunkTrouble};
 pub use trunk_acl::{TrunkAcl, TrunkName};
 pub use waiting::PendingCallGuard;
 

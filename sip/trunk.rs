@@ -165,6 +165,22 @@ pub struct TrunkStatus {
     pub calls: u32,
     /// Number of calls since the start that were refused or sent to another trunk because of `max_calls` or `max_cps`.
     pub limited: u64,
+    /// Number of incoming and of outgoing calls since the start, with those that the limits refused.
+    pub attempts: (u64, u64),
+    /// The slice of this server, if the limits are shared with other servers.
+    pub slice: Option<TrunkSlice>,
+}
+
+/// The part of the limits of a trunk that this server may use, if several servers share the limits. A limit that is not
+/// configured stays without effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TrunkSlice {
+    /// The part of [`Trunk::max_calls`].
+    pub calls: u32,
+    /// The part of [`Trunk::max_cps`] for incoming calls.
+    pub inbound_cps: u32,
+    /// The part of [`Trunk::max_cps`] for outgoing calls.
+    pub outbound_cps: u32,
 }
 
 /// The endpoint's state of a trunk.
@@ -183,6 +199,8 @@ pub(crate) struct TrunkState {
     pub(crate) tls_fault: Option<TlsFault>,
     calls: u32,
     limited: u64,
+    attempts: (u64, u64),
+    slice: Option<TrunkSlice>,
     inbound: Pace,
     outbound: Pace,
     /// Whether the trunk is already in the endpoint's list of changed trunks.
@@ -213,6 +231,8 @@ impl TrunkState {
             tls_fault: None,
             calls: 0,
             limited: 0,
+            attempts: (0, 0),
+            slice: None,
             inbound: Pace::default(),
             outbound: Pace::default(),
             is_listed: false,
@@ -235,6 +255,8 @@ impl TrunkState {
             tls_fault: self.tls_fault,
             calls: self.calls,
             limited: self.limited,
+            attempts: self.attempts,
+            slice: self.slice,
         }
     }
 
@@ -254,12 +276,13 @@ impl TrunkState {
 
     /// Counts a new call, unless the call exceeds `max_calls` or `max_cps`. Returns whether the call is admitted.
     pub(crate) fn admit(&mut self, now: Instant, direction: CallDirection) -> bool {
-        let full = self.is_full();
-        let pace = match direction {
-            CallDirection::Inbound => &mut self.inbound,
-            CallDirection::Outbound => &mut self.outbound,
+        let (full, max_cps) = (self.is_full(), self.max_cps(direction));
+        let (pace, attempts) = match direction {
+            CallDirection::Inbound => (&mut self.inbound, &mut self.attempts.0),
+            CallDirection::Outbound => (&mut self.outbound, &mut self.attempts.1),
         };
-        if full || self.settings.max_cps.is_some_and(|limit| !pace.pass(now, limit)) {
+        *attempts += 1;
+        if full || max_cps.is_some_and(|limit| !pace.pass(now, limit)) {
             self.limited += 1;
             return false;
         }
@@ -273,8 +296,38 @@ impl TrunkState {
     }
 
     /// Returns whether the trunk already has `max_calls` calls.
-    pub(crate) fn is_full(&self) -> bool {
+    pub(crate) fn has_all_calls(&self) -> bool {
         self.settings.max_calls.is_some_and(|limit| self.calls >= limit)
+    }
+
+    /// Returns whether the trunk already has `max_calls` calls, or all calls of its slice.
+    fn is_full(&self) -> bool {
+        let slice = self.slice.map_or(u32::MAX, |slice| slice.calls);
+        self.settings.max_calls.is_some_and(|limit| self.calls >= limit.min(slice))
+    }
+
+    /// Returns the maximum number of new legs per second in one direction.
+    fn max_cps(&self, direction: CallDirection) -> Option<u32> {
+        let slice = self.slice.map_or(u32::MAX, |slice| match direction {
+            CallDirection::Inbound => slice.inbound_cps,
+            CallDirection::Outbound => slice.outbound_cps,
+        });
+        self.settings.max_cps.map(|limit| limit.min(slice))
+    }
+
+    /// Sets the slice of this server. Calls above the slice continue. A larger slice for the rate does not let a burst of
+    /// calls through at once, because another server may just have had this burst.
+    pub(crate) fn set_slice(&mut self, now: Instant, slice: TrunkSlice) {
+        let rates = |state: &Self| [CallDirection::Inbound, CallDirection::Outbound].map(|way| state.max_cps(way));
+        let before = rates(self);
+        self.slice = Some(slice);
+        let after = rates(self);
+        for (pace, (from, to)) in [&mut self.inbound, &mut self.outbound].into_iter().zip(before.into_iter().zip(after))
+        {
+            if let (Some(from), Some(to)) = (from, to) {
+                pace.resize(now, from, to);
+            }
+        }
     }
 
     /// Counts the end of an admitted call.
@@ -306,7 +359,7 @@ impl TrunkState {
 }
 
 /// A token bucket for one second. At first, `limit` calls may come at once. After that, one call may come every
-/// 1/`limit` s.
+/// 1/`limit` s. With the limit 0, no call may come.
 #[derive(Debug, Default)]
 struct Pace {
     /// Time at which the bucket is full again, if no further call comes before.
@@ -315,13 +368,30 @@ struct Pace {
 
 impl Pace {
     fn pass(&mut self, now: Instant, limit: u32) -> bool {
-        let each = Duration::from_secs(1) / limit.max(1);
+        if limit == 0 {
+            return false;
+        }
+        let each = Duration::from_secs(1) / limit;
         let full_at = self.full_at.map_or(now, |at| at.max(now));
         if full_at + each > now + Duration::from_secs(1) {
             return false;
         }
         self.full_at = Some(full_at + each);
         true
+    }
+
+    /// Changes the limit. The calls that may come at once become no more, and at most as many as the new limit. So several
+    /// buckets whose limits have the sum N never let more calls through than one bucket with the limit N.
+    fn resize(&mut self, now: Instant, from: u32, to: u32) {
+        const SECOND: Duration = Duration::from_secs(1);
+        if from == to {
+            return;
+        }
+        let missing = self.full_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now)).min(SECOND);
+        // One call that may come at once is 1 s here.
+        let ready = (from * (SECOND - missing)).min(to * SECOND);
+        let ready = ready.checked_div(to).unwrap_or_default();
+        self.full_at = Some(now + (SECOND - ready));
     }
 }
 
@@ -355,6 +425,72 @@ mod tests {
         assert!(!trunk.admit(at(249), CallDirection::Outbound));
         assert!(trunk.admit(at(250), CallDirection::Outbound) && !trunk.admit(at(251), CallDirection::Outbound));
         assert_eq!((0..9).filter(|_| trunk.admit(at(60_000), CallDirection::Outbound)).count(), 4, "no saving up");
+    }
+
+    #[test]
+    fn a_slice_lowers_the_limits_of_a_trunk_and_a_trunk_without_limits_has_none() {
+        let slice = |calls, cps| TrunkSlice { calls, inbound_cps: cps, outbound_cps: cps };
+        let (mut trunk, now) = (state(|settings| settings.max_calls = Some(5)), instant());
+        trunk.set_slice(now, slice(1, 0));
+        assert!(trunk.admit(now, CallDirection::Inbound) && !trunk.admit(now, CallDirection::Inbound));
+        trunk.set_slice(now, slice(9, 0));
+        assert_eq!((0..9).filter(|_| trunk.admit(now, CallDirection::Outbound)).count(), 4, "the limit stays");
+        assert_eq!(trunk.status().attempts, (2, 9));
+        let mut free = state(|_| {});
+        free.set_slice(now, slice(0, 0));
+        assert!(free.admit(now, CallDirection::Inbound));
+    }
+
+    #[test]
+    fn a_larger_slice_of_a_rate_lets_no_burst_through() {
+        let slice = |cps| TrunkSlice { calls: 0, inbound_cps: 0, outbound_cps: cps };
+        let (mut trunk, start) = (state(|settings| settings.max_cps = Some(10)), instant());
+        let at = |ms| start + Duration::from_millis(ms);
+        let passed =
+            |trunk: &mut TrunkState, now| (0..20).filter(|_| trunk.admit(now, CallDirection::Outbound)).count();
+        trunk.set_slice(start, slice(0));
+        assert_eq!(passed(&mut trunk, at(5_000)), 0);
+        trunk.set_slice(at(5_000), slice(4));
+        assert_eq!(passed(&mut trunk, at(5_000)), 0, "another server may have had them in this second");
+        assert_eq!(passed(&mut trunk, at(5_250)), 1);
+        assert_eq!(passed(&mut trunk, at(7_000)), 4);
+        // A full bucket keeps its calls, and loses those above a smaller limit.
+        trunk.set_slice(at(9_000), slice(8));
+        assert_eq!(passed(&mut trunk, at(9_000)), 4);
+        trunk.set_slice(at(11_000), slice(3));
+        assert_eq!(passed(&mut trunk, at(11_000)), 3);
+        trunk.set_slice(at(11_000), slice(1));
+        assert_eq!((passed(&mut trunk, at(11_999)), passed(&mut trunk, at(12_000))), (0, 1), "a rate of one call");
+    }
+
+    #[test]
+    fn buckets_that_exchange_their_limits_let_no_more_calls_through_than_one_bucket() {
+        let (mut buckets, start) = ([Pace::default(), Pace::default(), Pace::default()], instant());
+        let (mut limits, mut draw) = ([0_u32; 3], 1_u64);
+        let mut passed = Vec::new();
+        for step in 0..20_000_u64 {
+            let now = start + Duration::from_millis(step * 7);
+            draw = draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let pick = usize::try_from(draw >> 60).unwrap() % 3;
+            if draw >> 40 & 7 == 0 {
+                // One gives all to another, or takes what is free.
+                let free = 6 - limits.iter().sum::<u32>();
+                let to = if limits[pick] > 0 { 0 } else { free };
+                buckets[pick].resize(now, limits[pick], to);
+                limits[pick] = to;
+            } else {
+                let calls = (0..8).filter(|_| buckets[pick].pass(now, limits[pick])).count();
+                passed.extend(std::iter::repeat_n(now, calls));
+            }
+        }
+        // One bucket lets 6 calls and 6 more each second through.
+        assert!(passed.len() > 300, "{}", passed.len());
+        for (first, from) in passed.iter().enumerate() {
+            for (last, until) in passed.iter().enumerate().skip(first) {
+                let most = 6.0 + 6.0 * (*until - *from).as_secs_f64() + 1e-6;
+                assert!((last - first + 1) as f64 <= most);
+            }
+        }
     }
 
     #[test]

@@ -112,7 +112,7 @@ pub enum ParticipantStatus {
 }
 
 /// One event of a conference.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ConferenceEvent {
     /// Time of the event.
     pub at: Timestamp,
@@ -128,7 +128,7 @@ pub struct ConferenceEvent {
 }
 
 /// Kinds of events of a conference. The facts about a participant show the state right after the event.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum ConferenceEventKind {
     /// The conference was created without participants.
     Opened,
@@ -203,7 +203,7 @@ impl ConferenceEventKind {
 }
 
 /// Audio that a request plays in a conference.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct RoomAudio {
     /// Source of the audio.
     pub source: AudioSource,

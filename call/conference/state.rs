@@ -91,7 +91,7 @@ pub enum Output {
 }
 
 /// The reason why a request to a conference cannot be executed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Refused {
     /// The conference has ended.
     Over,

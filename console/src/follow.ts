@@ -90,7 +90,7 @@ export interface Followed<R> {
     rows: Signal<ReadonlyMap<string, R>>;
     /** Whether the first rows have come. */
     isReady: Signal<boolean>;
-    /** The reason for which the server ended the list. */
+    /** Why the list is not complete: it has stopped, or nodes do not answer. */
     note: Signal<string | null>;
     error: Signal<ApiError | null>;
 }
@@ -136,13 +136,13 @@ export function useFollow<R extends object>(
                 setTimeout(publish, 150);
             },
             line(line) {
-                if (typeof line.note === "string") list.note.value = line.note;
+                if (typeof line.note === "string") list.note.value = `The list has stopped: ${line.note}. Connecting again…`;
+                else if (Array.isArray(line.away)) list.note.value = line.away.length ? `Without an answer: node ${line.away.join(", ")}. Its rows are missing or old.` : null;
                 else if (typeof line.gone === "string") rows.delete(line.gone);
                 else if (typeof line.key === "string") {
                     const row = [type].flat().map((name) => line[name]).find(Boolean) as R;
                     arrivals.set(row, performance.now());
                     rows.set(line.key, row);
-                    list.note.value = null;
                 } else part?.(rows, line);
                 publish();
             },

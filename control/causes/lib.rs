@@ -63,6 +63,11 @@ pub(crate) const OF_STREAM: &str = "stream: ";
 /// The first word of a warning about a conference that did not accept a leg.
 pub const OF_CONFERENCE: &str = "conference ";
 
+/// Words in the end detail of a leg to a web page, if the node that the page is connected to does not answer, and if this
+/// node has ended.
+pub const PAGE_AWAY: &str = "the node of the web page does not answer";
+pub const PAGE_GONE: &str = "the node of the web page has ended";
+
 /// The end detail of a leg for which the media engine had no room.
 pub const NO_MEDIA: &str = "no media session";
 /// The first words of the end detail of a leg whose far end no media can reach (ICE, DTLS).
@@ -353,6 +358,8 @@ impl Cause {
             Some(NO_MEDIA) => return Some(Self::MediaFull),
             Some(detail) if detail.starts_with(NO_MEDIA_CONNECTION) => return Some(Self::MediaConnection),
             Some(detail) if detail.ends_with(NO_TRUNK) => return Some(Self::NoTrunk),
+            Some(detail) if detail.contains(PAGE_AWAY) => return Some(Self::BusAway),
+            Some(detail) if detail.ends_with(PAGE_GONE) => return Some(Self::NodeDied),
             Some(detail) if detail.starts_with(NO_PHONE) => return Some(Self::NotRegistered),
             Some(detail) if leg.answered_at.is_none() && detail.ends_with(UNREGISTERED) => {
                 return (leg.status == Status::Failed).then_some(Self::NotRegistered);

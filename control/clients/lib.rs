@@ -16,11 +16,12 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
 use tandem_id::AccountName;
 use tandem_leg::fork::Contact;
 
 /// A user of an account.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct User {
     /// The account.
     pub account: AccountName,

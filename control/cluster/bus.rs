@@ -1,8 +1,9 @@
-//! The bus: NATS. It carries questions to one node, and notes to all other nodes. Nothing on the bus is the truth: a
+//! The bus: NATS. It carries questions to one node, and notes to one node or to all other nodes. Nothing on the bus is the truth: a
 //! lost note or an unanswered question costs time, and never a record.
 //!
 //! ```text
 //!   tandem.CLUSTER.EPOCH.QUESTION   to the node with this epoch, which replies
+//!   tandem.CLUSTER.EPOCH.NOTE       to the node with this epoch
 //!   tandem.CLUSTER.all.NOTE         to all nodes
 //! ```
 
@@ -37,6 +38,9 @@ const ANSWERING: usize = 512;
 
 /// Maximum number of octets of a message. NATS refuses messages of more than 1 MiB by default.
 pub const MAX_MESSAGE: usize = 900_000;
+
+/// The part of a subject that addresses all nodes.
+pub(crate) const TO_ALL: &str = "all";
 
 /// The header with the epoch of the sender.
 const SENDER: &str = "Tandem-Node";
@@ -142,7 +146,7 @@ impl Bus {
 
     /// Starts to receive messages.
     pub(crate) async fn listen(&self) -> Result<(), String> {
-        for subject in [format!("{}.{}.*", self.prefix, self.epoch), format!("{}.all.*", self.prefix)] {
+        for subject in [format!("{}.{}.*", self.prefix, self.epoch), format!("{}.{TO_ALL}.*", self.prefix)] {
             let mut messages = self.client.subscribe(subject).await.map_err(|error| error.to_string())?;
             let (shared, client) = (Arc::clone(&self.shared), self.client.clone());
             // The subscription ends with the client.
@@ -154,14 +158,18 @@ impl Bus {
                     let sender =
                         message.headers.as_ref().and_then(|headers| headers.get(SENDER)?.as_str().parse().ok());
                     let (Some(handler), Some(sender)) = (handler, sender) else { continue };
+                    // A note is handled here, so notes keep their order. Only the answer to a question has its own task.
+                    let Some(reply) = message.reply else {
+                        drop(handler(message.payload, sender));
+                        continue;
+                    };
                     let Ok(place) = Arc::clone(&shared.answering).try_acquire_owned() else { continue };
                     let (shared, client) = (Arc::clone(&shared), client.clone());
-                    // A note is handled here, so notes keep their order. Only the answer to a question has its own task.
                     let answering = handler(message.payload, sender);
                     tokio::spawn(async move {
                         let answer = answering.await;
                         drop(place);
-                        if let (Some(reply), Some(answer)) = (message.reply, answer) {
+                        if let Some(answer) = answer {
                             shared.sent.fetch_add(1, Ordering::Relaxed);
                             // If the answer is lost, the asking node reports that this node did not answer.
                             let _ = client.publish(reply, answer).await;
@@ -201,18 +209,21 @@ impl Bus {
         }
     }
 
-    /// Sends a note to all other nodes. A note that cannot be sent at once is dropped.
-    pub(crate) async fn tell(&self, name: &str, note: Bytes) {
-        if note.len() > MAX_MESSAGE || !self.is_connected() {
-            return;
+    /// Sends a note to the node with this epoch, or [`TO_ALL`] other nodes. A note that cannot be sent within 100 ms is not
+    /// sent.
+    pub(crate) async fn tell(&self, to: &str, name: &str, note: Bytes) -> Result<(), AskError> {
+        if note.len() > MAX_MESSAGE {
+            return Err(AskError::TooLarge);
+        }
+        if !self.is_connected() {
+            return Err(AskError::BusAway);
         }
         self.shared.sent.fetch_add(1, Ordering::Relaxed);
-        let subject = format!("{}.all.{name}", self.prefix);
+        let subject = format!("{}.{to}.{name}", self.prefix);
         let published = self.client.publish_with_headers(subject, self.headers(), note);
         match tokio::time::timeout(NOTE_TIME, published).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "note not sent"),
-            Err(_) => tracing::debug!("note not sent: the bus takes no messages"),
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(AskError::BusAway),
         }
     }
 

@@ -10,6 +10,7 @@
 
 mod bus;
 mod lease;
+pub mod slices;
 
 use std::fmt;
 use std::future::Future;
@@ -38,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 pub use bus::{ANSWER_TIME, AskError, BusCounts, CHANGE_TIME, MAX_MESSAGE};
 pub use lease::Refusal;
 
-use bus::Bus;
+use bus::{Bus, TO_ALL};
 use lease::{Finding, HELD, Lease};
 
 /// Maximum difference between the clocks of a node and of the database at the start of the node.
@@ -64,7 +65,7 @@ pub trait Question: Serialize + DeserializeOwned + Send + 'static {
     type Answer: Serialize + DeserializeOwned + Send;
 }
 
-/// A note to all other nodes.
+/// A note to all other nodes, or to one node.
 pub trait Note: Serialize + DeserializeOwned + Send + 'static {
     /// The last part of the subject on the bus.
     const NAME: &'static str;
@@ -205,7 +206,9 @@ impl Cluster {
         tokio::spawn(async move {
             while let Some((name, note)) = waiting.recv().await {
                 let Some(member) = sender.upgrade() else { return };
-                member.bus.tell(name, note).await;
+                if let Err(error) = member.bus.tell(TO_ALL, name, note).await {
+                    tracing::debug!(%error, note = name, "a note to the other nodes was not sent");
+                }
             }
         });
         Ok(Self(Some(member)))
@@ -342,6 +345,15 @@ impl Cluster {
         if let Some(member) = &self.0 {
             member.post(note);
         }
+    }
+
+    /// Sends a note to one node, after the notes that were told to it before. Waits for a moment if the bus is slow.
+    ///
+    /// # Errors
+    /// The note was not sent. A note that was sent may be lost with the connection to the bus.
+    pub async fn tell<N: Note>(&self, epoch: i64, note: &N) -> Result<(), AskError> {
+        let Some(member) = &self.0 else { return Err(AskError::BusAway) };
+        member.bus.tell(&epoch.to_string(), N::NAME, serde_json::to_vec(note).unwrap_or_default().into()).await
     }
 
     /// Sets the function that receives the notes of other nodes, with the epoch of the sender.

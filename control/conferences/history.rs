@@ -168,8 +168,12 @@ pub async fn list(
     let stored = Filter { name: filter.name.as_deref(), created: filter.created.into(), ..Filter::default() };
     // The newest conferences may exist only in memory so far.
     let first = after.is_none();
-    // The conferences that have not ended are all in memory, and the first page has all of them.
+    // The conferences of this node that have not ended are all in memory, and the first page has all of them.
     let stored_too = filter.states.is_empty() || filter.states.contains(&ConferenceStatus::Completed) || !first;
+    if !stored_too && conferences.0.services.cluster.is_on() {
+        found = live_elsewhere(conferences, account, &stored).await?;
+        found.retain(|info| filter.fits(info) && live.iter().all(|seen| seen.info.id != info.id));
+    }
     loop {
         if !stored_too {
             break;
@@ -197,6 +201,22 @@ pub async fn list(
     }
     found.drain(..page.offset.min(found.len()));
     found.truncate(page.limit + 1);
+    Ok(found)
+}
+
+/// Returns the unfinished conferences of all nodes, at most 1,000, as they are stored.
+async fn live_elsewhere(
+    conferences: &Conferences,
+    account: &AccountName,
+    filter: &Filter<'_>,
+) -> Result<Vec<Arc<ConferenceInfo>>, StoreError> {
+    let store = &conferences.0.services.store;
+    let marks = resources::list(store, LIVE(), account, filter, &store::Page::first(PAGE_SIZE)).await?;
+    let mut found = Vec::with_capacity(marks.len());
+    for id in marks.iter().filter_map(|mark| mark.parent) {
+        let row = resources::get(store, CONFERENCE(), account, id).await?;
+        found.extend(row.map(|row| Arc::new(row.details)));
+    }
     Ok(found)
 }
 

@@ -11,11 +11,14 @@
 //!                                         └────────────────────┴──► ParticipantUpdate::Removed: the leg's call
 //! ```
 //!
+//! In a cluster, a conference lives at one node, and the legs of other nodes join it from there (elsewhere.rs).
+//!
 //! One lock guards all conferences. The lock is held only while the code updates state and sends commands, and never
 //! during a wait. The files of this crate are parts of one table of conferences, so the files use each other.
 #![forbid(unsafe_code)]
 
 mod announcer;
+mod elsewhere;
 mod event_publisher;
 pub mod history;
 mod seat;
@@ -53,6 +56,8 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use announcer::Announcer;
+use elsewhere::{Elsewhere, Link};
+pub use elsewhere::{GuestChange, Place};
 use event_publisher::EventPublisher;
 pub use seat::{JoinRefusal, ReservedSeat};
 pub use services::{ConferenceServices, ParticipantUpdate, Reporter};
@@ -75,6 +80,7 @@ pub struct Conferences(Arc<Shared>);
 struct Shared {
     table: Mutex<ConferenceTable>,
     services: Arc<ConferenceServices>,
+    elsewhere: Elsewhere,
 }
 
 #[derive(Default)]
@@ -121,12 +127,18 @@ pub struct ConferenceSnapshot {
 
 /// A leg's membership in a conference. The leg leaves the conference when this value is dropped.
 pub struct Seat {
-    conferences: Conferences,
-    id: ConferenceId,
+    at: SeatAt,
     name: Arc<str>,
     /// The state of the leg when the leg joined.
     leg: Arc<LegInfo>,
     left: bool,
+}
+
+/// The place of the conference of a [`Seat`].
+enum SeatAt {
+    Here(Conferences, ConferenceId),
+    /// The conference lives at another node.
+    Elsewhere(Link),
 }
 
 /// A reservation that keeps a conference open without participants until the reservation is dropped.
@@ -138,7 +150,10 @@ pub struct Reservation {
 impl Conferences {
     /// Creates the table of conferences, which is empty.
     pub fn new(services: ConferenceServices) -> Self {
-        Self(Arc::new(Shared { table: Mutex::default(), services: Arc::new(services) }))
+        let (table, services, elsewhere) = (Mutex::default(), Arc::new(services), Elsewhere::new());
+        let conferences = Self(Arc::new(Shared { table, services, elsewhere }));
+        conferences.serve_other_nodes();
+        conferences
     }
 
     /// The receiver of the problems of conferences.
@@ -187,7 +202,8 @@ impl Conferences {
         all
     }
 
-    /// Adds a leg to the conference with this name. Opens the conference if it does not exist.
+    /// Adds a leg to the conference with this name at this node. Opens the conference if it does not exist. In a cluster,
+    /// use [`Self::arrive`].
     ///
     /// # Errors
     /// Returns [`JoinRefusal::NoRoom`] or [`JoinRefusal::Refused`].
@@ -197,12 +213,20 @@ impl Conferences {
         participation: &Participation,
         call: Arc<dyn CallPort<ParticipantUpdate>>,
     ) -> Result<Seat, JoinRefusal> {
+        let spec = spec_of(leg, participation);
+        let id = self.0.table.lock().find_or_open(self, spec, None)?;
+        self.enter(id, leg, participation, call)
+    }
+
+    /// Adds a leg to the conference with this id.
+    fn enter(
+        &self,
+        id: ConferenceId,
+        leg: &Arc<LegInfo>,
+        participation: &Participation,
+        call: Arc<dyn CallPort<ParticipantUpdate>>,
+    ) -> Result<Seat, JoinRefusal> {
         let mut table = self.0.table.lock();
-        let Participation { conference: name, max_participants, opening, .. } = participation;
-        let (account, dialect) = (&leg.account, &leg.dialect);
-        let spec =
-            ConferenceSpec { account, dialect, name, max_participants: *max_participants, opening: opening.clone() };
-        let id = table.find_or_open(self, spec)?;
         let refused = match table.live.get_mut(&id) {
             Some(live) => {
                 let taken = live.state.enter(clock::time(), leg, participation.clone());
@@ -217,29 +241,18 @@ impl Conferences {
         table.settle(self, id);
         match refused {
             None => {
-                Ok(Seat { conferences: self.clone(), id, name: Arc::clone(name), leg: Arc::clone(leg), left: false })
+                let (at, name) = (SeatAt::Here(self.clone(), id), Arc::clone(&participation.conference));
+                Ok(Seat { at, name, leg: Arc::clone(leg), left: false })
             }
             Some(why) => Err(JoinRefusal::Refused(why)),
         }
     }
 
-    /// Reserves the conference with this name. Opens the conference if it does not exist.
-    fn reserve(&self, spec: ConferenceSpec<'_>) -> Result<Reservation, media::OpenError> {
-        let id = self.0.table.lock().reserve(self, spec)?;
-        Ok(Reservation { conferences: self.clone(), id })
-    }
-
     /// Opens a conference. Without a participant, the conference stays open for five minutes. Returns `None` if a live
     /// conference of the account has this name.
-    pub fn open(&self, spec: ConferenceSpec<'_>) -> Result<Option<ConferenceSnapshot>, media::OpenError> {
-        let mut table = self.0.table.lock();
-        if table.names.contains_key(&(spec.account.clone(), Arc::clone(spec.name))) {
-            return Ok(None);
-        }
-        let id = table.reserve(self, spec)?;
-        let snapshot = table.live.get(&id).map(LiveConference::snapshot);
-        drop(table);
-        let reserved = Reservation { conferences: self.clone(), id };
+    pub async fn open(&self, spec: ConferenceSpec<'_>) -> Result<Option<ConferenceSnapshot>, JoinRefusal> {
+        let Place::Here { reserved, is_new: true } = self.place(spec).await? else { return Ok(None) };
+        let snapshot = self.0.table.lock().live.get(&reserved.id).map(LiveConference::snapshot);
         tokio::spawn(async move {
             tokio::time::sleep(FIRST_PARTICIPANT_TIMEOUT).await;
             drop(reserved);
@@ -473,8 +486,9 @@ impl ConferenceTable {
         &mut self,
         conferences: &Conferences,
         spec: ConferenceSpec<'_>,
+        new: Option<ConferenceId>,
     ) -> Result<ConferenceId, media::OpenError> {
-        let id = self.find_or_open(conferences, spec)?;
+        let id = self.find_or_open(conferences, spec, new)?;
         if let Some(live) = self.live.get_mut(&id) {
             live.state.reserve();
         }
@@ -482,17 +496,19 @@ impl ConferenceTable {
         Ok(id)
     }
 
+    /// Returns the conference with this name. If it does not exist, opens it with the id `new`, or with a new id.
     fn find_or_open(
         &mut self,
         conferences: &Conferences,
         spec: ConferenceSpec<'_>,
+        new: Option<ConferenceId>,
     ) -> Result<ConferenceId, media::OpenError> {
         let place = (spec.account.clone(), Arc::clone(spec.name));
         if let Some(id) = self.names.get(&place) {
             return Ok(*id);
         }
         let now = clock::time();
-        let id = ConferenceId::new(now, &mut rand::rng());
+        let id = new.unwrap_or_else(|| ConferenceId::new(now, &mut rand::rng()));
         let music = Some(media::hold_music());
         let live_for = spec.opening.as_ref().and_then(|opening| opening.lasts);
         let starts_with = if spec.opening.as_ref().is_some_and(|opening| opening.starts_alone) { 1 } else { 2 };
@@ -539,6 +555,7 @@ impl ConferenceTable {
             let name = (info.account.clone(), Arc::clone(&info.name));
             if self.names.get(&name) == Some(&id) {
                 self.names.remove(&name);
+                conferences.free_name(id);
             }
         }
         if info.status == ConferenceStatus::Completed {
@@ -704,18 +721,44 @@ impl Seat {
 
     /// Changes the properties of the leg's participation.
     pub fn change(&self, participation: &Participation) {
-        let (now, leg) = (clock::time(), self.leg.id);
-        self.conferences.with(self.id, |live| live.state.change(now, leg, participation));
+        match &self.at {
+            SeatAt::Here(conferences, id) => {
+                let (now, leg) = (clock::time(), self.leg.id);
+                conferences.with(*id, |live| live.state.change(now, leg, participation));
+            }
+            SeatAt::Elsewhere(link) => link.change(participation),
+        }
     }
 
     /// Leaves the conference. `leg` is the current state of the leg.
     pub fn leave(mut self, leg: &Arc<LegInfo>, why: LeaveReason) {
         self.left = true;
-        self.conferences.with(self.id, |live| live.state.leave(clock::time(), leg, why));
+        self.give_up(leg, why);
     }
 
-    /// Returns the command with which the media session joins the room.
+    fn give_up(&self, leg: &Arc<LegInfo>, why: LeaveReason) {
+        match &self.at {
+            SeatAt::Here(conferences, id) => {
+                conferences.with(*id, |live| live.state.leave(clock::time(), leg, why));
+            }
+            SeatAt::Elsewhere(link) => link.leave(leg, why),
+        }
+    }
+
+    /// Returns the command with which the media session of the leg stops to be a part of the conference.
+    pub fn leave_command(&self) -> media::Command {
+        match &self.at {
+            SeatAt::Here(..) => media::Command::Leave,
+            SeatAt::Elsewhere(_) => media::Command::Unbridge,
+        }
+    }
+
+    /// Returns the command with which the media session of the leg becomes a part of the conference, or changes its part.
     pub fn command(&self, participation: &Participation) -> media::Command {
+        let id = match &self.at {
+            SeatAt::Here(_, id) => *id,
+            SeatAt::Elsewhere(link) => return media::Command::Bridge { with: link.session() },
+        };
         let role = match &participation.coach {
             Some(coaching) if coaching.on && coaching.legs.is_empty() => media::Role::Monitor,
             Some(coaching) if coaching.on => media::Role::Coach(coaching.legs.clone()),
@@ -740,15 +783,14 @@ impl Seat {
             },
             ..media::Participation::default()
         };
-        media::Command::Join { room: media::RoomKey(self.id.0), participation }
+        media::Command::Join { room: media::RoomKey(id.0), participation }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         if !self.left {
-            let leg = &self.leg;
-            self.conferences.with(self.id, |live| live.state.leave(clock::time(), leg, LeaveReason::Over));
+            self.give_up(&self.leg, LeaveReason::Over);
         }
     }
 }
@@ -770,6 +812,9 @@ impl Drop for Reservation {
 /// these conferences.
 pub async fn recover(conferences: &Conferences, owner: &OwnedBy, now: Timestamp) -> Result<usize, StoreError> {
     let services = &*conferences.0.services;
+    if services.cluster.is_on() {
+        store::owned_names::free_all(&services.store, owner).await?;
+    }
     let left = history::unfinished(&services.store, owner).await?;
     let count = left.len();
     for history::UnfinishedConference { mut info, participants } in left {
@@ -799,6 +844,13 @@ pub async fn recover(conferences: &Conferences, owner: &OwnedBy, now: Timestamp)
         event_publisher::publish(services, &event, &mut sequence).await;
     }
     Ok(count)
+}
+
+/// Returns the conference that this leg opens if it does not exist.
+pub fn spec_of<'a>(leg: &'a LegInfo, participation: &'a Participation) -> ConferenceSpec<'a> {
+    let Participation { conference: name, max_participants, opening, .. } = participation;
+    let (account, dialect) = (&leg.account, &leg.dialect);
+    ConferenceSpec { account, dialect, name, max_participants: *max_participants, opening: opening.clone() }
 }
 
 /// Returns the sink that passes the events of a room to the room's conference.

@@ -8,7 +8,7 @@ use tandem_call::leg::LegInfo;
 use tandem_id::{AccountName, ConferenceId, LegId};
 use tandem_media as media;
 
-use super::{Conferences, Reservation};
+use super::{Conferences, Place, Reservation};
 
 /// The reason why a leg cannot join a conference, cannot be called into a conference, or cannot coach a participant of
 /// a conference.
@@ -20,6 +20,15 @@ pub enum JoinRefusal {
     /// The conference refuses the participant.
     #[error("{0}")]
     Refused(Refused),
+    /// Another node has a live conference with this name.
+    #[error("the conference lives at node {0} of the cluster")]
+    Elsewhere(Box<str>),
+    /// The node of the conference is not known, or it does not answer.
+    #[error("the node of the conference does not answer: {0}")]
+    NoOwner(String),
+    /// The database cannot say which node has the conference.
+    #[error(transparent)]
+    NoName(#[from] tandem_store::StoreError),
     /// The participant to be coached is not in the conference.
     #[error("the participant to coach is not in the conference")]
     NoLegToCoach,
@@ -66,9 +75,19 @@ impl ReservedSeat {
 
 impl Conferences {
     /// Reserves a seat in the conference with this name. Opens the conference if it does not exist.
-    pub fn seat(&self, spec: ConferenceSpec<'_>, participation: Participation) -> Result<ReservedSeat, JoinRefusal> {
+    ///
+    /// # Errors
+    /// [`JoinRefusal::Elsewhere`] if the conference lives at another node: ask this node.
+    pub async fn seat(
+        &self,
+        spec: ConferenceSpec<'_>,
+        participation: Participation,
+    ) -> Result<ReservedSeat, JoinRefusal> {
         let account = spec.account;
-        let reservation = self.reserve(spec)?;
+        let reservation = match self.place(spec).await? {
+            Place::Here { reserved, .. } => reserved,
+            Place::At(node, _) => return Err(JoinRefusal::Elsewhere(node.name.into())),
+        };
         self.admits(reservation.id(), &participation).map_err(JoinRefusal::Refused)?;
         if let Some(coaching) = &participation.coach {
             self.may_coach(account, reservation.id(), coaching)?;

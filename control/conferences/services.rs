@@ -3,10 +3,12 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tandem_accounts::Accounts;
 use tandem_audio::AudioLoader;
 use tandem_call::engine::EngineFailure;
 use tandem_call::program::instruction::Warning;
+use tandem_cluster::Cluster;
 use tandem_dialect::Dialects;
 use tandem_documents::Turns;
 use tandem_events::Bus;
@@ -23,6 +25,8 @@ use tokio_util::task::TaskTracker;
 pub struct ConferenceServices {
     /// The accounts, to which conferences belong.
     pub accounts: Arc<Accounts>,
+    /// The other nodes: a conference has participants from all nodes.
+    pub cluster: Cluster,
     /// The dialects by name.
     pub dialects: Dialects,
     /// The media engine, which has a room for each conference.
@@ -75,6 +79,7 @@ impl Reporter {
 }
 
 /// A report of a conference to the call of a participant.
+#[derive(Serialize, Deserialize)]
 pub enum ParticipantUpdate {
     /// The conference has removed the leg. If `clears` is true, the leg ends too.
     Removed {

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Deserialize;
-use tandem_events::{Event, Kind};
+use tandem_events::{Event, Kind, ProblemEvent};
 use tandem_history::query::{cursor, selects};
 use tandem_host::clock;
 use tandem_id::CallId;
@@ -86,6 +86,10 @@ impl List for Calls {
         };
         let leg = match event {
             Event::Call(event) => Some(&event.leg),
+            Event::Problem(ProblemEvent { leg: Some(leg), report }) if is_elsewhere(app, leg.0) => {
+                let is_visible = scope.sees(&report.account) && query.selects_account(&report.account);
+                return if is_visible { Change::List } else { Change::Nothing };
+            }
             _ => live.as_ref(),
         };
         let Some(leg) = leg.filter(|leg| scope.sees(&leg.account) && query.selects_account(&leg.account)) else {
@@ -103,6 +107,11 @@ impl List for Calls {
             Err(_) => Change::Nothing,
         }
     }
+}
+
+/// Whether a leg belongs to another living node.
+fn is_elsewhere(app: &App, leg: u128) -> bool {
+    app.calls.services().cluster.other_owner_of(leg).is_some()
 }
 
 fn filter(query: &ListQuery) -> Result<CallFilter, QueryError> {

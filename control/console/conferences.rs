@@ -24,7 +24,7 @@ use tandem_runtime::app::App;
 use tandem_softphone::Desk;
 
 use super::legs::{Listen, Party, answered, not_rung};
-use super::list::{Change, List, Page};
+use super::list::{Change, Held, List, Page};
 use super::{ListQuery, QueryError, Scope, list_route, phone};
 use crate::access::Changer;
 use crate::session::refused;
@@ -117,6 +117,7 @@ impl List for Conferences {
     const ROWS: &'static str = "conferences";
     const ROW: &'static str = "conference";
     const KINDS: &'static [Kind] = &[Kind::Conference];
+    const HELD: Held = Held::ByOwner;
 
     fn key(row: &ConferenceRow) -> String {
         row.id.clone()

@@ -2,10 +2,12 @@
 //! changed or has left the list later, the response gets a further line. A client that accepts `text/event-stream` gets
 //! the same lines as server-sent events.
 //!
-//! A follower reads the event bus, so an idle server reads no list. There are two limits. First, the server serves at
-//! most [`FOLLOWERS`] followers of all accounts at the same time, and at most [`FOLLOWERS_OF_ACCOUNT`] of one account and
-//! its subaccounts. Operators have [`FOLLOWERS_OF_OPERATORS`] places of their own. Further followers receive 503 with
-//! `Retry-After`. Second, at most [`WAITING`] lines wait for a slow client. If a client accepts no line within
+//! A follower reads the event bus, so an idle server reads no list. The bus also has the events of the other nodes of a
+//! cluster. A line `{"away": ["b"]}` names the nodes that do not answer. The list of names is empty when all answer again.
+//!
+//! There are two limits. First, the server serves at most [`FOLLOWERS`] followers of all accounts at the same time, and at
+//! most [`FOLLOWERS_OF_ACCOUNT`] of one account and its subaccounts. Operators have [`FOLLOWERS_OF_OPERATORS`] places of
+//! their own. Further followers receive 503 with `Retry-After`. Second, at most [`WAITING`] lines wait for a slow client. If a client accepts no line within
 //! [`SEND_TIMEOUT`], the server sends a last line with the reason and disconnects the client.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -20,20 +22,24 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
-use tandem_events::{Filter, Item, Subscription};
+use tandem_events::{Filter, Item, NodeNames, Subscription};
 use tandem_id::{AccountName, CallId};
 use tandem_runtime::app::App;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::list::{Change, List};
-use super::{ListQuery, Scope};
+use super::list::{Change, Held, List, Row};
+use super::{ListQuery, Scope, elsewhere};
 
 /// Time between an event after which a call or the list must be read again, and the read. Further events in this time
 /// cause no further read.
 const DEBOUNCE: Duration = Duration::from_millis(250);
 /// Time after which the list is read again if calls have not replied.
 const RETRY: Duration = Duration::from_secs(1);
+/// Time after which the list is read again if nodes of the cluster have not answered.
+const RETRY_NODES: Duration = Duration::from_secs(3);
+/// Time after which a change at another node is in the database.
+const STORED: Duration = Duration::from_secs(2);
 /// Time without a line after which the server sends an empty line. The empty line shows that the connection is alive.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// Maximum number of concurrent followers of accounts that are not operators.
@@ -131,6 +137,11 @@ impl Lines {
         self.sender.closed().await;
     }
 
+    /// Sends the names of the nodes that are away.
+    pub(super) async fn away<'a>(&self, nodes: impl IntoIterator<Item = &'a str>) -> Result<(), Gone> {
+        self.send(away(nodes)).await
+    }
+
     /// Sends the last line: the reason why no more lines follow.
     pub(super) async fn note(&self, text: &str) -> Result<(), Gone> {
         self.send(note(text)).await
@@ -213,6 +224,7 @@ fn filter(scope: &Scope, kinds: &[tandem_events::Kind]) -> Filter {
         true => Filter::kinds(kinds),
         false => Filter::kinds(kinds).of_account(scope.account.name.clone()),
     }
+    .everywhere()
 }
 
 /// Sends all rows of a list, and later each change.
@@ -223,7 +235,7 @@ async fn follow<L: List>(
     lines: &Lines,
     mut events: Subscription,
 ) -> Result<(), Gone> {
-    let mut follower = Follower { app, scope, query, known: Known::default(), due: Due::list(Instant::now()) };
+    let mut follower = Follower::new(app, scope, query);
     let mut alive_at = Instant::now() + KEEPALIVE;
     let mut is_first = true;
     loop {
@@ -238,6 +250,10 @@ async fn follow<L: List>(
             item = events.next() => match item {
                 Some(Item::Event(event)) => follower.take::<L>(L::change(app, scope, query, &event)),
                 Some(Item::Missed(_)) => follower.take::<L>(Change::List),
+                Some(Item::Away(nodes)) => {
+                    follower.silent = nodes;
+                    follower.take::<L>(Change::List)
+                }
                 None => return Ok(()),
             },
             () = app.calls.draining() => {
@@ -250,7 +266,8 @@ async fn follow<L: List>(
         };
         // The reader of an empty list learns at once that the list is empty.
         let is_empty = std::mem::take(&mut is_first) && ready.is_empty();
-        for line in ready.into_iter().chain(is_empty.then(|| "\n".to_owned())) {
+        let away = follower.away_line();
+        for line in ready.into_iter().chain(is_empty.then(|| "\n".to_owned())).chain(away) {
             lines.send(line).await?;
             alive_at = Instant::now() + KEEPALIVE;
         }
@@ -264,14 +281,26 @@ struct Follower<'a> {
     query: &'a ListQuery,
     known: Known,
     due: Due,
+    /// The nodes whose events do not come.
+    silent: NodeNames,
+    /// The nodes that have not answered the last questions for rows.
+    away: Vec<String>,
+    /// The nodes that are away, as the client knows.
+    said: BTreeSet<String>,
 }
 
-impl Follower<'_> {
+impl<'a> Follower<'a> {
+    fn new(app: &'a App, scope: &'a Scope, query: &'a ListQuery) -> Self {
+        let due = Due { repeats: app.calls.services().cluster.is_on(), ..Due::list(Instant::now()) };
+        let (known, silent, away, said) = (Known::default(), NodeNames::default(), Vec::new(), BTreeSet::new());
+        Self { app, scope, query, known, due, silent, away, said }
+    }
+
     /// Reads what is due. Returns the lines of the changes.
-    async fn read<L: List>(&mut self, due: Due, lines: &Lines) -> Result<Vec<String>, Gone> {
+    async fn read<L: List>(&mut self, mut due: Due, lines: &Lines) -> Result<Vec<String>, Gone> {
         let page = match due.is_list {
-            true => L::page(self.app, self.scope, self.query).await,
-            false => Ok(L::rows_of(self.app, self.scope, self.query, &due.calls).await),
+            true => elsewhere::page::<L>(self.app, self.scope, self.query).await,
+            false => Ok(elsewhere::rows_of::<L>(self.app, self.scope, self.query, &due.calls).await),
         };
         let page = match page {
             Ok(page) => page,
@@ -280,16 +309,43 @@ impl Follower<'_> {
                 return Err(Gone);
             }
         };
+        if due.repeats && L::HELD == Held::ByAll {
+            self.due = Due::list(Instant::now() + STORED);
+        }
         let entries: Vec<_> = page.rows.iter().map(Entry::of::<L>).collect();
+        if due.is_list {
+            self.away = page.away;
+        } else {
+            self.away.extend(page.away);
+        }
+        if !self.away.is_empty() {
+            self.due = Due::list(Instant::now() + RETRY_NODES);
+        }
         if page.is_partial {
             // Nobody knows whether the missing rows have left the list.
             self.due = Due::list(Instant::now() + RETRY);
             return Ok(entries.into_iter().rev().filter_map(|entry| self.known.changed(entry)).collect());
         }
+        // The rows of a node that does not answer stay.
+        let (cluster, away) = (&self.app.calls.services().cluster, &self.away);
+        let is_away =
+            |id: u128| !away.is_empty() && cluster.other_owner_of(id).is_some_and(|node| away.contains(&node.name));
+        due.calls.retain(|call| !is_away(call.0));
+        let stays = |key: &str| L::HELD == Held::ByOwner && u128::from_str_radix(key, 16).is_ok_and(is_away);
         Ok(match due.is_list {
-            true => self.known.replace(entries),
+            true => self.known.replace(entries, stays),
             false => self.known.replace_calls(&due.calls, entries),
         })
+    }
+
+    /// Returns a line with the names of the nodes that are away, if they have changed.
+    fn away_line(&mut self) -> Option<String> {
+        let away: BTreeSet<_> = self.silent.iter().map(ToString::to_string).chain(self.away.iter().cloned()).collect();
+        if away == self.said {
+            return None;
+        }
+        self.said = away;
+        Some(self::away(self.said.iter().map(String::as_str)))
     }
 
     /// Takes a change of the list. Returns the lines that can be sent at once.
@@ -300,7 +356,9 @@ impl Follower<'_> {
         }
         match change {
             Change::Nothing => Vec::new(),
-            Change::Row(row) => self.known.insert(Entry::of::<L>(&row)),
+            Change::Row(row) => {
+                Row::of::<L>(&row).map(|row| self.known.insert(Entry::of::<L>(&row))).unwrap_or_default()
+            }
             Change::Gone(key) => self.known.remove(&key).into_iter().collect(),
             Change::Part(json, call) => {
                 let line = format!("{json}\n");
@@ -314,6 +372,7 @@ impl Follower<'_> {
             }
             Change::List => {
                 self.due.is_list = true;
+                self.due.repeats = self.app.calls.services().cluster.is_on();
                 self.due.at.get_or_insert_with(|| Instant::now() + DEBOUNCE);
                 Vec::new()
             }
@@ -328,13 +387,15 @@ struct Due {
     at: Option<Instant>,
     /// Whether the whole list is due.
     is_list: bool,
+    /// Whether the list must be read a second time, because the database may lag behind the events of other nodes.
+    repeats: bool,
     /// The calls whose rows are due.
     calls: BTreeSet<CallId>,
 }
 
 impl Due {
     fn list(at: Instant) -> Self {
-        Self { at: Some(at), is_list: true, calls: BTreeSet::new() }
+        Self { at: Some(at), is_list: true, ..Self::default() }
     }
 
     /// Returns what is due at `now`. From then on, nothing is due.
@@ -353,11 +414,11 @@ struct Entry {
 }
 
 impl Entry {
-    fn of<L: List>(row: &L::Row) -> Self {
-        let key = L::key(row);
-        let (json, name) = (serde_json::to_string(row).unwrap_or_default(), serde_json::json!(key));
-        let line = format!("{{\"{}\":{json},\"key\":{name}}}\n", L::ROW);
-        Self { calls: L::calls(row), mark: mark(row), line, key }
+    fn of<L: List>(row: &Row) -> Self {
+        let Row { key, calls, json } = row;
+        let line = format!("{{\"{}\":{json},\"key\":{}}}\n", L::ROW, serde_json::json!(key));
+        let mark = mark(serde_json::from_str(json.get()).unwrap_or_default());
+        Self { calls: calls.clone(), mark, line, key: key.clone() }
     }
 }
 
@@ -376,10 +437,12 @@ struct Sent {
 
 impl Known {
     /// Makes `entries` the rows of the client. They are all rows of the list, newest row first. Returns the lines: first
-    /// the rows that have left the list, then new and changed rows, oldest row first.
-    fn replace(&mut self, entries: Vec<Entry>) -> Vec<String> {
+    /// the rows that have left the list, then new and changed rows, oldest row first. `stays` says that a row with this key
+    /// has not left the list although it is no entry.
+    fn replace(&mut self, entries: Vec<Entry>, stays: impl Fn(&str) -> bool) -> Vec<String> {
         let listed: HashSet<&str> = entries.iter().map(|entry| &*entry.key).collect();
-        let left: Vec<String> = self.0.keys().filter(|key| !listed.contains(&***key)).cloned().collect();
+        let has_left = |key: &&String| !listed.contains(&***key) && !stays(key);
+        let left: Vec<String> = self.0.keys().filter(has_left).cloned().collect();
         let gone: Vec<String> = left.iter().filter_map(|key| self.remove(key)).collect();
         gone.into_iter().chain(entries.into_iter().rev().filter_map(|entry| self.changed(entry))).collect()
     }
@@ -426,8 +489,7 @@ impl Known {
 }
 
 /// Returns the hash of a row without the fields that change by themselves: the seconds and the quality of live calls.
-fn mark(row: &impl Serialize) -> u64 {
-    let mut value = serde_json::to_value(row).unwrap_or_default();
+fn mark(mut value: Value) -> u64 {
     remove_measurements(&mut value);
     let mut hasher = DefaultHasher::new();
     value.to_string().hash(&mut hasher);
@@ -449,6 +511,10 @@ fn remove_measurements(value: &mut Value) {
 
 fn line(key: &str, json: &str) -> String {
     format!("{{\"{key}\":{json}}}\n")
+}
+
+fn away<'a>(nodes: impl IntoIterator<Item = &'a str>) -> String {
+    format!("{}\n", serde_json::json!({ "away": nodes.into_iter().collect::<Vec<_>>() }))
 }
 
 fn note(text: &str) -> String {
@@ -491,17 +557,17 @@ mod tests {
         let legs: Vec<_> =
             calls.iter().map(|_| serde_json::json!({ "seconds": seconds, "quality": { "mos": seconds } })).collect();
         let row = serde_json::json!({ "id": key, "status": status, "seconds": seconds, "legs": legs });
-        Entry { key: key.to_owned(), calls, mark: mark(&row), line: format!("{key} {status}") }
+        Entry { key: key.to_owned(), calls, mark: mark(row), line: format!("{key} {status}") }
     }
 
     #[test]
     fn only_new_and_changed_rows_are_sent_and_measurements_are_no_change() {
         let mut known = Known::default();
         let row = |key: &str, status: &str, seconds: f64| entry(key, status, seconds, &[1]);
-        let first = known.replace(vec![row("b", "ringing", 0.0), row("a", "live", 1.0)]);
+        let first = known.replace(vec![row("b", "ringing", 0.0), row("a", "live", 1.0)], |_| false);
         assert_eq!(first, ["a live", "b ringing"], "the oldest comes first");
-        assert!(known.replace(vec![row("b", "ringing", 0.0), row("a", "live", 1.5)]).is_empty());
-        assert_eq!(known.replace(vec![row("b", "live", 0.0), row("a", "live", 2.0)]), ["b live"]);
+        assert!(known.replace(vec![row("b", "ringing", 0.0), row("a", "live", 1.5)], |_| false).is_empty());
+        assert_eq!(known.replace(vec![row("b", "live", 0.0), row("a", "live", 2.0)], |_| false), ["b live"]);
         assert!(known.insert(row("b", "live", 9.0)).is_empty());
         assert_eq!(known.insert(row("c", "ringing", 0.0)), ["c ringing"]);
         assert_eq!(note("x"), "{\"note\":\"x\"}\n");
@@ -511,11 +577,13 @@ mod tests {
     fn each_row_that_leaves_the_list_is_gone_once() {
         let mut known = Known::default();
         let row = |key: &str| entry(key, "live", 0.0, &[]);
-        assert_eq!(known.replace(vec![row("b"), row("a")]).len(), 2);
-        assert_eq!(known.replace(vec![row("c"), row("b")]), ["{\"gone\":\"a\"}\n", "c live"]);
+        assert_eq!(known.replace(vec![row("b"), row("a")], |_| false).len(), 2);
+        assert_eq!(known.replace(vec![row("c"), row("b")], |_| false), ["{\"gone\":\"a\"}\n", "c live"]);
         assert_eq!(known.remove("b").as_deref(), Some("{\"gone\":\"b\"}\n"));
         assert_eq!(known.remove("b"), None);
         assert_eq!(known.insert(row("b")), ["b live"], "a row can return");
+        let left = known.replace(vec![], |key| key == "c");
+        assert_eq!(left, ["{\"gone\":\"b\"}\n"], "the row of a node that does not answer stays");
     }
 
     #[tokio::test(start_paused = true)]
@@ -537,7 +605,10 @@ mod tests {
         let gone = |call: u128| format!("{}\n", serde_json::json!({ "gone": key(call) }));
         let row = |call: u128, status: &str, calls: &[u128]| entry(&key(call), status, 0.0, calls);
         let due = |calls: &[u128]| calls.iter().copied().map(CallId).collect::<BTreeSet<_>>();
-        assert_eq!(known.replace(vec![row(3, "live", &[3]), row(2, "live", &[2]), row(1, "live", &[1])]).len(), 3);
+        assert_eq!(
+            known.replace(vec![row(3, "live", &[3]), row(2, "live", &[2]), row(1, "live", &[1])], |_| false).len(),
+            3
+        );
         // Call 2 is merged into call 1. The event has either id.
         let merged = known.replace_calls(&due(&[2]), vec![row(1, "bridged", &[1, 2])]);
         assert_eq!(merged, [gone(2), format!("{} bridged", key(1))]);

@@ -14,6 +14,7 @@ mod call_row;
 mod calls;
 mod changes;
 mod conferences;
+mod elsewhere;
 mod entries;
 mod errors;
 mod explain;
@@ -84,7 +85,10 @@ const MAX_ROWS: u32 = 1_000;
 
 /// Builds the routes below `/console`. The caller adds the middleware [`session::identify`] with the same sessions.
 pub fn routes(app: App, sessions: Arc<Sessions>) -> Router<App> {
+    elsewhere::answer(&app);
+    follow_story::answer_others(&app);
     let desk = Desk::new(app);
+    desk.answer_other_nodes();
     Router::new()
         .merge(session::routes(sessions))
         .merge(accounts::routes())
@@ -353,7 +357,7 @@ pub fn names<'a>(legs: impl Iterator<Item = &'a LegInfo>) -> HashMap<LegId, Stri
 }
 
 /// The query parameters of a list.
-#[derive(Clone, Deserialize, Debug, Default)]
+#[derive(Clone, Serialize, Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct ListQuery {
     /// Maximum number of rows, from 1 to [`MAX_ROWS`].

@@ -1,15 +1,31 @@
 //! The lists of the console. Each list is one implementation of [`List`]: the page of rows, and the rows that an event
-//! changes.
+//! changes. The rows of other nodes of a cluster come in elsewhere.rs.
 
 use std::collections::BTreeSet;
 
 use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
+use serde_json::value::RawValue;
 use tandem_events::{Event, Kind};
 use tandem_id::CallId;
 use tandem_runtime::app::App;
 
 use super::{ListQuery, QueryError, Scope};
+
+/// A row as JSON.
+pub(super) type Map = serde_json::Map<String, Value>;
+
+/// The nodes of a cluster that have the rows of a list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Held {
+    /// Each node has all rows, from the database.
+    ByAll,
+    /// Each row is in the memory of one node. Its key is the id of a call or of a conference, which names the node.
+    ByOwner,
+    /// Each node has a part of each row in its memory ([`List::join`]).
+    InParts,
+}
 
 /// A list of the console.
 pub(super) trait List: Send + Sync + 'static {
@@ -23,6 +39,8 @@ pub(super) trait List: Send + Sync + 'static {
     const ROW: &'static str;
     /// The kinds of events that can change rows.
     const KINDS: &'static [Kind];
+    /// The nodes that have the rows.
+    const HELD: Held = Held::ByAll;
 
     /// Returns the key of a row. The row replaces an earlier row with this key.
     fn key(row: &Self::Row) -> String;
@@ -33,14 +51,22 @@ pub(super) trait List: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Returns a page of the list, newest row first.
+    /// Whether this node has a part of a row that other nodes do not have.
+    fn has_part(_row: &Self::Row) -> bool {
+        true
+    }
+
+    /// Adds the part of a row that another node has, as JSON.
+    fn join(_row: &mut Map, _part: Map) {}
+
+    /// Returns a page of the list, newest row first. In a cluster, rows and parts of other nodes are missing.
     fn page(
         app: &App,
         scope: &Scope,
         query: &ListQuery,
     ) -> impl Future<Output = Result<Page<Self::Row>, QueryError>> + Send;
 
-    /// Returns the rows of these calls, newest row first.
+    /// Returns the rows of these calls of this node, newest row first.
     fn rows_of(
         _app: &App,
         _scope: &Scope,
@@ -82,12 +108,48 @@ pub(super) struct Page<T> {
     pub(super) searched: Option<u32>,
     /// Whether rows are missing, because calls have not replied in time.
     pub(super) is_partial: bool,
+    /// The calls of other nodes whose rows belong to the page. `None` if all rows of other nodes do.
+    pub(super) others: Option<BTreeSet<CallId>>,
+    /// The names of the nodes that have not answered. Their rows and parts are missing.
+    pub(super) away: Vec<String>,
 }
 
 impl<T> Page<T> {
     /// Creates the page of a list that has no further pages.
     pub(super) fn whole(rows: Vec<T>) -> Self {
-        Self { rows, next: None, searched: None, is_partial: false }
+        Self { rows, next: None, searched: None, is_partial: false, others: None, away: Vec::new() }
+    }
+
+    /// Returns the page with other rows.
+    pub(super) fn with<U>(self, change: impl FnOnce(Vec<T>) -> Vec<U>) -> Page<U> {
+        let Self { rows, next, searched, is_partial, others, away } = self;
+        Page { rows: change(rows), next, searched, is_partial, others, away }
+    }
+}
+
+/// A row as JSON, in the form in which nodes exchange rows.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Row {
+    pub(super) key: String,
+    /// As in [`List::calls`].
+    pub(super) calls: Vec<CallId>,
+    pub(super) json: Box<RawValue>,
+}
+
+impl Row {
+    /// Returns `None` if the row has no form as JSON, which does not happen.
+    pub(super) fn of<L: List>(row: &L::Row) -> Option<Self> {
+        let json = serde_json::value::to_raw_value(row).ok()?;
+        Some(Self { key: L::key(row), calls: L::calls(row), json })
+    }
+}
+
+/// Appends the lists with these keys of a part to those of a row.
+pub(super) fn append(row: &mut Map, mut part: Map, keys: &[&str]) {
+    for key in keys {
+        if let (Some(Value::Array(own)), Some(Value::Array(more))) = (row.get_mut(*key), part.get_mut(*key)) {
+            own.append(more);
+        }
     }
 }
 
@@ -96,7 +158,7 @@ pub(super) struct Keyed<T>(pub(super) &'static str, pub(super) Page<T>);
 
 impl<T: Serialize> Serialize for Keyed<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(key, Page { rows, next, searched, .. }) = self;
+        let Self(key, Page { rows, next, searched, away, .. }) = self;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry(key, rows)?;
         if let Some(next) = next {
@@ -104,6 +166,9 @@ impl<T: Serialize> Serialize for Keyed<T> {
         }
         if let Some(searched) = searched {
             map.serialize_entry("searched", searched)?;
+        }
+        if !away.is_empty() {
+            map.serialize_entry("away", away)?;
         }
         map.end()
     }
@@ -121,5 +186,7 @@ mod tests {
         assert_eq!(text(last), r#"{"calls":[1,2],"next":null}"#);
         let searched = Page { next: Some(Some("1-0a".to_owned())), searched: Some(20_000), ..Page::whole(vec![]) };
         assert_eq!(text(searched), r#"{"calls":[],"next":"1-0a","searched":20000}"#);
+        let incomplete = Page { away: vec!["b".to_owned()], ..Page::whole(vec![1]) };
+        assert_eq!(text(incomplete), r#"{"calls":[1],"away":["b"]}"#);
     }
 }

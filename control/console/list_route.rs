@@ -10,7 +10,7 @@ use axum::routing::get;
 use tandem_runtime::app::App;
 
 use super::list::{Keyed, List};
-use super::{ListQuery, Scope, follow, json};
+use super::{ListQuery, Scope, elsewhere, follow, json};
 
 /// Builds the route of a list.
 pub(super) fn of<L: List>() -> Router<App> {
@@ -26,8 +26,8 @@ async fn answer<L: List>(
     if query.follow {
         return follow::list::<L>(app, scope, Arc::new(query), &headers);
     }
-    match L::page(&app, &scope, &query).await {
-        Ok(page) => json(&Keyed(L::ROWS, page)),
+    match elsewhere::page::<L>(&app, &scope, &query).await {
+        Ok(page) => json(&Keyed(L::ROWS, page.with(|rows| rows.into_iter().map(|row| row.json).collect()))),
         Err(wrong) => wrong.into_response(),
     }
 }

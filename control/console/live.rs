@@ -16,19 +16,19 @@ use tandem_call::engine::Engine;
 use tandem_call::leg::{LegInfo, Quality};
 use tandem_call::recording::Track;
 use tandem_conversations::{ConversationState, LiveConversation};
-use tandem_events::{Event, Kind, LegQuality};
+use tandem_events::{Event, Kind, LegQuality, ProblemEvent};
 use tandem_history::query::cursor;
+use tandem_history::report::Report;
 use tandem_host::clock;
 use tandem_id::{AccountName, CallId, LegId};
 use tandem_runtime::app::App;
 use tandem_runtime::observation::{CallView, Inspection, LegView};
-use tandem_store as store;
 use tandem_store::calls::CallFilter;
 use tandem_streams::StreamFigures;
 
 use super::call_row::CallRow;
 use super::conferences::Conferences;
-use super::list::{Change, List, Page};
+use super::list::{Change, Held, List, Page};
 use super::queues::Queues;
 use super::{ListQuery, QueryError, Scope, follow, list_route, names};
 
@@ -43,11 +43,11 @@ async fn now(State(app): State<App>, scope: Scope, headers: HeaderMap, Query(que
 }
 
 /// The list of live calls.
-struct LiveCalls;
+pub(super) struct LiveCalls;
 
 /// A live call.
 #[derive(Serialize)]
-struct LiveCall {
+pub(super) struct LiveCall {
     session: CallId,
     legs: Vec<LiveLeg>,
 }
@@ -222,6 +222,7 @@ impl List for LiveCalls {
     const ROW: &'static str = "live";
     // A problem may say that no audio arrives.
     const KINDS: &'static [Kind] = &[Kind::Call, Kind::Verb, Kind::LegQuality, Kind::Problem];
+    const HELD: Held = Held::ByOwner;
 
     fn key(row: &LiveCall) -> String {
         row.session.to_string()
@@ -238,46 +239,62 @@ impl List for LiveCalls {
     /// The pages are pages of legs. A call is on each page that has one of its legs. A follower gets all live calls,
     /// because a call of another page would be in the list only after its next event.
     async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Page<LiveCall>, QueryError> {
-        let accounts = scope.accounts(app, query.account.as_ref());
-        let filter = CallFilter { live: true, ..CallFilter::default() };
-        let sessions = |legs: &[Arc<LegInfo>]| legs.iter().map(|leg| leg.session).collect();
         if query.follow {
             // The live legs are in memory, and their number limits the list.
-            let legs = app.calls.page(&accounts, &filter, &store::Page::first(u32::MAX)).await?;
-            return Ok(LiveCall::page(app, scope, query, app.calls.inspect(&sessions(&legs)).await));
+            let calls = app.calls.live_calls(|account| is_visible(scope, query, account));
+            return Ok(Self::rows_of(app, scope, query, &calls).await);
         }
+        let filter = CallFilter { live: true, ..CallFilter::default() };
+        let accounts = scope.accounts(app, query.account.as_ref());
         let legs = app.calls.page(&accounts, &filter, &query.page()?).await?;
         let (legs, next) = query.cut(legs, |leg| cursor(&filter, leg));
-        // A follower gets the measurements as events.
-        app.calls.measure(legs.iter().filter(|leg| leg.answered_at.is_some()).map(|leg| leg.id)).await;
-        let page = LiveCall::page(app, scope, query, app.calls.inspect(&sessions(&legs)).await);
-        Ok(Page { next: Some(next), ..page })
+        let cluster = &app.calls.services().cluster;
+        let calls = legs.iter().map(|leg| leg.session);
+        let (others, own) = calls.partition(|call| cluster.other_owner_of(call.0).is_some());
+        Ok(Page { next: Some(next), others: Some(others), ..Self::rows_of(app, scope, query, &own).await })
     }
 
     async fn rows_of(app: &App, scope: &Scope, query: &ListQuery, calls: &BTreeSet<CallId>) -> Page<LiveCall> {
+        if !query.follow {
+            // A follower gets the measurements as events.
+            let seen = app.calls.inspect(calls).await;
+            let legs = seen.views.iter().flat_map(|call| &call.legs).map(|view| &view.leg);
+            app.calls.measure(legs.filter(|leg| leg.answered_at.is_some()).map(|leg| leg.id)).await;
+        }
         LiveCall::page(app, scope, query, app.calls.inspect(calls).await)
     }
 
     fn change(app: &App, scope: &Scope, query: &ListQuery, event: &Event) -> Change<LiveCall> {
-        let is_visible = |account: &AccountName| scope.sees(account) && query.selects_account(account);
-        let live = |leg: LegId| app.calls.live_leg(leg).filter(|leg| is_visible(&leg.account));
+        let is_visible = |account: &AccountName| is_visible(scope, query, account);
         let change = match event {
             Event::Call(event) => is_visible(&event.leg.account).then_some(Change::Call(event.leg.session)),
             Event::Verb(change) => is_visible(&change.account).then_some(Change::Call(change.session)),
-            Event::Problem(problem) => problem.leg.and_then(live).map(|leg| Change::Call(leg.session)),
-            Event::LegQuality(measured) => live(measured.leg).map(|leg| measurement(app, &leg, measured)),
+            Event::Problem(ProblemEvent { leg: Some(_), report }) if is_visible(&report.account) => {
+                call_of(&report.details).map(Change::Call)
+            }
+            Event::LegQuality(measured) => is_visible(&measured.account).then(|| measurement(app, measured)),
             _ => None,
         };
         change.unwrap_or(Change::Nothing)
     }
 }
 
-fn measurement(app: &App, leg: &LegInfo, measured: &LegQuality) -> Change<LiveCall> {
-    let services = app.calls.services();
-    let lacks_audio = services.counters.lacks_audio(leg.id);
-    let shown = Measured { quality: measured.quality, leg: services.call_id(leg), lacks_audio };
+fn is_visible(scope: &Scope, query: &ListQuery, account: &AccountName) -> bool {
+    scope.sees(account) && query.selects_account(account)
+}
+
+/// Returns the call of a report.
+fn call_of(report: &Report) -> Option<CallId> {
+    u128::from_str_radix(report.session.as_deref()?, 16).ok().map(CallId)
+}
+
+fn measurement(app: &App, measured: &LegQuality) -> Change<LiveCall> {
+    let LegQuality { leg, dialect, quality, lacks_audio, .. } = measured;
+    let dialect = app.calls.services().dialects.get(dialect);
+    let leg = dialect.map_or_else(|| leg.to_string(), |dialect| dialect.call_id(*leg));
+    let shown = Measured { quality: *quality, leg, lacks_audio: *lacks_audio };
     serde_json::to_string(&shown)
-        .map_or(Change::Nothing, |json| Change::Part(json, measured.is_busy.then_some(leg.session)))
+        .map_or(Change::Nothing, |json| Change::Part(json, measured.is_busy.then_some(measured.session)))
 }
 
 #[cfg(test)]

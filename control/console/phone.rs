@@ -231,10 +231,16 @@ fn is_name(name: &str) -> bool {
 
 /// `GET /console/phone/socket/{id}`: opens the socket of a page.
 async fn open(Extension(desk): Extension<Desk>, Path(id): Path<String>, upgrade: WebSocketUpgrade) -> Response {
-    if !desk.is_expected(&id) {
-        return refused(StatusCode::NOT_FOUND, "the id of this softphone has expired; ask for a new one");
+    match desk.take(&id).await {
+        Ok(Some(expected)) => {
+            upgrade.max_message_size(MAX_FRAME).on_upgrade(async move |socket| desk.serve(socket, expected).await)
+        }
+        Ok(None) => refused(StatusCode::NOT_FOUND, "the id of this softphone has expired; ask for a new one"),
+        Err(error) => {
+            let text = format!("the node that has made the id of this softphone: {error}");
+            advised(StatusCode::SERVICE_UNAVAILABLE, &text, "ask for a new id")
+        }
     }
-    upgrade.max_message_size(MAX_FRAME).on_upgrade(async move |socket| desk.serve(socket, id).await)
 }
 
 /// A user for one call to a page. Until the call is answered, only the page knows the name.

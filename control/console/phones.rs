@@ -15,7 +15,7 @@ use tandem_runtime::app::App;
 use tandem_runtime::services::Services;
 use tandem_store::bindings::{self, BindingRow};
 
-use super::list::{Change, List, Page};
+use super::list::{Change, Held, List, Map, Page};
 use super::{ListQuery, QueryError, Scope, list_route};
 
 pub(super) fn routes() -> Router<App> {
@@ -23,11 +23,11 @@ pub(super) fn routes() -> Router<App> {
 }
 
 /// The list of phones.
-struct Phones;
+pub(super) struct Phones;
 
 /// A SIP user. A user may have several phones.
 #[derive(Serialize)]
-struct PhoneRow {
+pub(super) struct PhoneRow {
     account: AccountName,
     username: String,
     /// The SIP domain of the user, if the account has created a domain.
@@ -37,7 +37,7 @@ struct PhoneRow {
     registered: bool,
     contacts: Vec<Contact>,
     /// The web pages that are connected as this user, each with the name of its SDK.
-    pages: Vec<&'static str>,
+    pages: Vec<String>,
     /// The last refused registration or refused call since the start of the server.
     last_refusal: Option<LastRefusal>,
 }
@@ -60,10 +60,22 @@ impl List for Phones {
     const ROW: &'static str = "phone";
     // A problem may be a refusal of a phone.
     const KINDS: &'static [Kind] = &[Kind::Phone, Kind::Resource, Kind::Problem];
+    const HELD: Held = Held::InParts;
 
     fn key(row: &PhoneRow) -> String {
         let domain = row.domain.as_ref().map(|domain| format!("@{domain}")).unwrap_or_default();
         format!("{} {}{domain}", row.account, row.username)
+    }
+
+    fn has_part(row: &PhoneRow) -> bool {
+        row.last_refusal.is_some()
+    }
+
+    fn join(row: &mut Map, mut part: Map) {
+        let time = |row: &Map| Some(row.get("last_refusal")?.get("at")?.as_str()?.to_owned());
+        if time(&part) > time(row) {
+            row.extend(part.remove_entry("last_refusal"));
+        }
     }
 
     async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Page<PhoneRow>, QueryError> {
@@ -120,11 +132,11 @@ impl List for Phones {
 }
 
 /// Returns the web pages that are connected, by account and user.
-fn pages(services: &Services) -> HashMap<(AccountName, Arc<str>), Vec<&'static str>> {
+fn pages(services: &Services) -> HashMap<(AccountName, Arc<str>), Vec<String>> {
     let mut found: HashMap<_, Vec<_>> = HashMap::new();
     for (user, contact) in services.clients.pages() {
         let page = services.pages.get(contact);
-        found.entry((user.account, user.name)).or_default().extend(page.map(|page| page.sdk()));
+        found.entry((user.account, user.name)).or_default().extend(page.map(|page| page.sdk().to_owned()));
     }
     found
 }

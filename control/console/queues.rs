@@ -17,7 +17,7 @@ use tandem_queues::{Member, QueueSnapshot};
 use tandem_runtime::app::App;
 
 use super::legs::Party;
-use super::list::{Change, List, Page};
+use super::list::{self, Change, Held, List, Map, Page};
 use super::{ListQuery, QueryError, Scope, list_route, phone};
 use crate::access::Changer;
 use crate::session::{advised, refused};
@@ -82,9 +82,18 @@ impl List for Queues {
     const ROWS: &'static str = "queues";
     const ROW: &'static str = "queue";
     const KINDS: &'static [Kind] = &[Kind::Queue];
+    const HELD: Held = Held::InParts;
 
     fn key(row: &QueueRow) -> String {
         row.id.clone()
+    }
+
+    fn has_part(row: &QueueRow) -> bool {
+        !row.callers.is_empty() || !row.agents.is_empty()
+    }
+
+    fn join(row: &mut Map, part: Map) {
+        list::append(row, part, &["callers", "agents"]);
     }
 
     async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Page<QueueRow>, QueryError> {

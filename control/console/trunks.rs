@@ -2,6 +2,7 @@
 
 use axum::Router;
 use serde::Serialize;
+use serde_json::Value;
 use tandem_causes::Cause;
 use tandem_events::{Event, Kind, ResourceEvent, ResourceKind, TrunkEvent};
 use tandem_id::AccountName;
@@ -9,7 +10,7 @@ use tandem_runtime::app::App;
 use tandem_settings::TrunkConfig;
 use tandem_sip as sip;
 
-use super::list::{Change, List, Page};
+use super::list::{Change, Held, List, Map, Page};
 use super::{ListQuery, QueryError, Scope, list_route};
 
 pub(super) fn routes() -> Router<App> {
@@ -17,10 +18,10 @@ pub(super) fn routes() -> Router<App> {
 }
 
 /// The list of trunks.
-struct Trunks;
+pub(super) struct Trunks;
 
 #[derive(Serialize)]
-struct TrunkRow {
+pub(super) struct TrunkRow {
     name: String,
     /// The account that owns the trunk. `None` for a trunk that all accounts use.
     account: Option<AccountName>,
@@ -102,9 +103,23 @@ impl List for Trunks {
     const ROWS: &'static str = "trunks";
     const ROW: &'static str = "trunk";
     const KINDS: &'static [Kind] = &[Kind::Trunk, Kind::Resource];
+    const HELD: Held = Held::InParts;
 
     fn key(row: &TrunkRow) -> String {
         row.name.clone()
+    }
+
+    /// The counts are sums. If only the other node has a problem with the trunk, the row shows this problem.
+    fn join(row: &mut Map, mut part: Map) {
+        for count in ["live_calls", "limited"] {
+            let sum = [&*row, &part].iter().filter_map(|one| one.get(count)?.as_u64()).sum::<u64>();
+            row.insert(count.to_owned(), sum.into());
+        }
+        let is_well = |row: &Map| row.get("reason").is_none_or(Value::is_null);
+        if is_well(row) && !is_well(&part) {
+            let state = ["health", "reason", "cause", "advice", "registration", "registration_status"];
+            row.extend(state.into_iter().filter_map(|key| part.remove_entry(key)));
+        }
     }
 
     async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Page<TrunkRow>, QueryError> {
@@ -117,6 +132,8 @@ impl List for Trunks {
 
     fn change(app: &App, scope: &Scope, query: &ListQuery, event: &Event) -> Change<TrunkRow> {
         match event {
+            // A row has parts of all nodes.
+            Event::Trunk(_) if app.calls.services().cluster.is_on() => Change::List,
             Event::Trunk(TrunkEvent { trunk, status, .. }) => {
                 let routing = app.calls.services().routing.load_full();
                 let trunk = routing.trunk(Some(trunk)).filter(|trunk| is_visible(scope, query, trunk));

@@ -24,6 +24,12 @@ const MAX_OTHERS: usize = 256;
 const WAITING_OF_LEG: usize = 64;
 const WAITING: usize = 1_024;
 
+/// Maximum number of different filters that other nodes get. Of more filters, they get the union.
+const INTERESTS: usize = 64;
+
+/// The names of nodes.
+pub type NodeNames = Arc<[Arc<str>]>;
+
 /// The bus. Cheap to clone: all clones are one bus. A subscription also keeps the bus.
 #[derive(Clone, Default, Debug)]
 pub struct Bus(Arc<Shared>);
@@ -35,6 +41,10 @@ struct Shared {
     table: RwLock<Table>,
     /// Wakes the tasks that wait until a kind is wanted.
     subscribed: Notify,
+    /// Wakes the task that tells the other nodes which events are wanted.
+    interest_changed: Notify,
+    /// The nodes whose events do not come.
+    away: Mutex<NodeNames>,
 }
 
 #[derive(Default, Debug)]
@@ -47,7 +57,10 @@ struct Table {
 
 #[derive(Debug)]
 struct Reader {
-    filter: Filter,
+    /// The reader receives the events that one of the filters selects.
+    filters: Vec<Filter>,
+    /// The only leg whose events the reader receives.
+    leg: Option<LegId>,
     queue: Mutex<Queue>,
     /// Wakes the reader.
     arrived: Notify,
@@ -57,6 +70,8 @@ struct Reader {
 struct Queue {
     events: VecDeque<Arc<Event>>,
     missed: u64,
+    /// As in [`Item::Away`], if it has changed.
+    away: Option<NodeNames>,
     /// Whether no more events will arrive.
     is_over: bool,
 }
@@ -73,6 +88,9 @@ pub enum Item {
     Event(Arc<Event>),
     /// The reader was too slow and has missed this number of events. They are older than the events that follow.
     Missed(u64),
+    /// For a reader of the events of all nodes: from now on, the events of all other nodes come, but not of the nodes with
+    /// these names. The reader may have missed events before.
+    Away(NodeNames),
 }
 
 /// A subscription to events. Dropping this value ends the subscription.
@@ -90,7 +108,23 @@ impl Bus {
     /// [`TooManySubscriptions`], if the bus has its maximum number of subscriptions.
     pub fn subscribe(&self, filter: Filter) -> Result<Subscription, TooManySubscriptions> {
         let leg = filter.leg;
-        let reader = Arc::new(Reader { filter, queue: Mutex::default(), arrived: Notify::new() });
+        self.add(leg, vec![filter])
+    }
+
+    /// Subscribes to all later events that one of the filters selects.
+    ///
+    /// # Errors
+    /// [`TooManySubscriptions`], if the bus has its maximum number of subscriptions.
+    pub fn subscribe_to_any(&self, filters: Vec<Filter>) -> Result<Subscription, TooManySubscriptions> {
+        self.add(None, filters)
+    }
+
+    fn add(&self, leg: Option<LegId>, filters: Vec<Filter>) -> Result<Subscription, TooManySubscriptions> {
+        let reader = Arc::new(Reader { filters, leg, queue: Mutex::default(), arrived: Notify::new() });
+        if reader.is_everywhere() {
+            let away = Arc::clone(&self.0.away.lock());
+            reader.queue.lock().away = (!away.is_empty()).then_some(away);
+        }
         let mut table = self.0.table.write();
         match leg {
             Some(_) if table.of_legs >= MAX_OF_LEGS => return Err(TooManySubscriptions),
@@ -101,9 +135,12 @@ impl Bus {
             }
             None => table.others.push(Arc::clone(&reader)),
         }
-        self.0.wanted.fetch_or(reader.filter.bits(), Ordering::Release);
+        self.0.wanted.fetch_or(reader.bits(), Ordering::Release);
         drop(table);
         self.0.subscribed.notify_waiters();
+        if reader.is_everywhere() {
+            self.0.interest_changed.notify_one();
+        }
         Ok(Subscription { reader, bus: Arc::clone(&self.0) })
     }
 
@@ -132,10 +169,10 @@ impl Bus {
         let event = LazyCell::new(|| Arc::new(event()));
         let table = self.0.table.read();
         let of_leg = topic.leg.and_then(|leg| table.by_leg.get(&leg)).map_or(&[][..], Vec::as_slice);
-        for reader in of_leg.iter().filter(|reader| reader.filter.selects(&topic)) {
+        for reader in of_leg.iter().filter(|reader| reader.selects(&topic)) {
             reader.push(Arc::clone(&event), WAITING_OF_LEG);
         }
-        for reader in table.others.iter().filter(|reader| reader.filter.selects(&topic)) {
+        for reader in table.others.iter().filter(|reader| reader.selects(&topic)) {
             reader.push(Arc::clone(&event), WAITING);
         }
         let is_over = topic.ends_leg && !of_leg.is_empty();
@@ -143,6 +180,51 @@ impl Bus {
         if let Some(leg) = topic.leg.filter(|_| is_over) {
             self.0.end(leg);
         }
+    }
+
+    /// Sends an event of another node to the readers of the events of all nodes.
+    pub fn publish_of_other_node(&self, event: Arc<Event>) {
+        let topic = event.topic();
+        for reader in self.0.table.read().others.iter().filter(|reader| reader.is_everywhere()) {
+            if reader.selects(&topic) {
+                reader.push(Arc::clone(&event), WAITING);
+            }
+        }
+    }
+
+    /// Says that the readers of the events of all nodes have missed this number of events of other nodes.
+    pub fn missed_of_other_node(&self, count: u64) {
+        self.to_everywhere(|queue| queue.missed += count);
+    }
+
+    /// Says that the events of the other nodes come from now on, but not of the nodes with these names.
+    pub fn set_away(&self, nodes: NodeNames) {
+        *self.0.away.lock() = Arc::clone(&nodes);
+        self.to_everywhere(|queue| queue.away = Some(Arc::clone(&nodes)));
+    }
+
+    fn to_everywhere(&self, change: impl Fn(&mut Queue)) {
+        for reader in self.0.table.read().others.iter().filter(|reader| reader.is_everywhere()) {
+            change(&mut reader.queue.lock());
+            reader.arrived.notify_one();
+        }
+    }
+
+    /// Returns the filters of the readers of the events of all nodes, each filter once: the events that other nodes must
+    /// send to this node.
+    pub fn interest(&self) -> Vec<Filter> {
+        let mut all: Vec<Filter> = Vec::new();
+        for filter in self.0.table.read().others.iter().flat_map(|reader| &reader.filters) {
+            if filter.everywhere && !all.contains(filter) {
+                all.push(filter.clone());
+            }
+        }
+        if all.len() > INTERESTS { vec![Filter::union(&all)] } else { all }
+    }
+
+    /// Waits until [`Self::interest`] may have changed. Only one task may wait.
+    pub async fn interest_changed(&self) {
+        self.0.interest_changed.notified().await;
     }
 
     /// Publishes an event of a leg.
@@ -173,7 +255,7 @@ impl Shared {
 
     fn remove(&self, reader: &Arc<Reader>) {
         let mut table = self.table.write();
-        match reader.filter.leg {
+        match reader.leg {
             Some(leg) => {
                 let Some(readers) = table.by_leg.get_mut(&leg) else { return };
                 let before = readers.len();
@@ -187,6 +269,10 @@ impl Shared {
             None => table.others.retain(|other| !Arc::ptr_eq(other, reader)),
         }
         self.wanted.store(table.bits(), Ordering::Release);
+        drop(table);
+        if reader.is_everywhere() {
+            self.interest_changed.notify_one();
+        }
     }
 }
 
@@ -194,11 +280,24 @@ impl Table {
     /// Returns the bits of the kinds that the readers select.
     fn bits(&self) -> u32 {
         let of_legs = if self.of_legs > 0 { Kind::Call.bit() } else { 0 };
-        self.others.iter().fold(of_legs, |all, reader| all | reader.filter.bits())
+        self.others.iter().fold(of_legs, |all, reader| all | reader.bits())
     }
 }
 
 impl Reader {
+    fn selects(&self, topic: &Topic<'_>) -> bool {
+        self.filters.iter().any(|filter| filter.selects(topic))
+    }
+
+    fn bits(&self) -> u32 {
+        self.filters.iter().fold(0, |all, filter| all | filter.bits())
+    }
+
+    /// Whether the reader receives events of other nodes.
+    fn is_everywhere(&self) -> bool {
+        self.filters.iter().any(|filter| filter.everywhere)
+    }
+
     /// Adds an event. If `max` events wait, the oldest event is dropped and counted.
     fn push(&self, event: Arc<Event>, max: usize) {
         let mut queue = self.queue.lock();
@@ -232,6 +331,9 @@ impl Subscription {
     /// Returns the next event, or an error if no event waits.
     fn try_next(&mut self) -> Result<Option<Item>, Empty> {
         let mut queue = self.reader.queue.lock();
+        if let Some(away) = queue.away.take() {
+            return Ok(Some(Item::Away(away)));
+        }
         if queue.missed > 0 {
             return Ok(Some(Item::Missed(std::mem::take(&mut queue.missed))));
         }
@@ -242,10 +344,15 @@ impl Subscription {
         }
     }
 
+    /// Returns the next item if one waits.
+    pub fn waiting(&mut self) -> Option<Item> {
+        self.try_next().ok().flatten()
+    }
+
     /// Drops the waiting items.
     pub fn skip_waiting(&mut self) {
         let mut queue = self.reader.queue.lock();
-        (queue.missed, queue.events) = (0, VecDeque::new());
+        (queue.missed, queue.away, queue.events) = (0, None, VecDeque::new());
     }
 
     /// Waits for the next event of a leg, and skips all other items. Returns `None` like [`Subscription::next`].
@@ -258,6 +365,7 @@ impl Subscription {
                     }
                 }
                 Item::Missed(count) => tracing::warn!(count, "a reader of a leg was too slow: it missed events"),
+                Item::Away(_) => {}
             }
         }
     }

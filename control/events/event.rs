@@ -1,8 +1,11 @@
 //! The events.
 
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::slice;
+use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use tandem_call::conference::event::ConferenceEvent;
 use tandem_call::event::CallEvent;
 use tandem_call::leg::Quality;
@@ -12,8 +15,10 @@ use tandem_id::{AccountName, CallId, LegId, QueueId};
 use tandem_sip as sip;
 use tandem_store::resources::Resource;
 
-/// An event of the server.
-#[derive(Clone, Debug)]
+use crate::filter::{Kind, Topic};
+
+/// An event of the server. An event of another node of the cluster has the same form.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Event {
     /// An event of a leg.
     Call(CallEvent),
@@ -37,8 +42,31 @@ pub enum Event {
     Verb(VerbChange),
 }
 
+/// The account of events that belong to no account.
+static SERVER: LazyLock<AccountName> = LazyLock::new(AccountName::server);
+
+impl Event {
+    /// Returns the topic of an event that another node has published. If calls were merged, only one of their ids is known.
+    pub(crate) fn topic(&self) -> Topic<'_> {
+        let of_leg =
+            |kind, account, session, leg: &LegId| Topic::of_call(kind, account, slice::from_ref(session), Some(*leg));
+        match self {
+            Self::Call(event) => event.into(),
+            Self::Log(entry) => Topic::of_call(Kind::Log, &SERVER, slice::from_ref(&entry.session), None),
+            Self::Conference(event) => Topic::new(Kind::Conference, &event.conference.account),
+            Self::Queue(event) => Topic::new(Kind::Queue, &event.account),
+            Self::Trunk(event) => Topic::new(Kind::Trunk, event.account.as_ref().unwrap_or(&SERVER)),
+            Self::Phone(event) => Topic::new(Kind::Phone, &event.account),
+            Self::Resource(event) => Topic::new(Kind::Resource, &event.account),
+            Self::Problem(event) => Topic::of_call(Kind::Problem, &event.report.account, &[], event.leg),
+            Self::LegQuality(event) => of_leg(Kind::LegQuality, &event.account, &event.session, &event.leg),
+            Self::Verb(event) => of_leg(Kind::Verb, &event.account, &event.session, &event.leg),
+        }
+    }
+}
+
 /// A change of a call queue.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct QueueEvent {
     /// The account that owns the queue.
     pub account: AccountName,
@@ -53,7 +81,7 @@ pub struct QueueEvent {
 }
 
 /// The kinds of changes of a call queue.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum QueueChange {
     /// The queue was created.
     Created,
@@ -72,18 +100,19 @@ pub enum QueueChange {
 }
 
 /// A change of a trunk.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct TrunkEvent {
     /// Name of the trunk.
     pub trunk: Arc<str>,
     /// The account that owns the trunk. `None` for a trunk that all accounts use.
     pub account: Option<AccountName>,
-    /// The state of the trunk after the change.
+    /// The state of the trunk after the change. The trunks of another node have no state here.
+    #[serde(skip)]
     pub status: sip::TrunkStatus,
 }
 
 /// A phone has registered, or a registration has ended.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PhoneEvent {
     /// The account of the phone's user.
     pub account: AccountName,
@@ -96,7 +125,7 @@ pub struct PhoneEvent {
 }
 
 /// A change of settings or of stored resources.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ResourceEvent {
     /// The account that owns the resources; the server if resources of several accounts have changed.
     pub account: AccountName,
@@ -105,7 +134,7 @@ pub struct ResourceEvent {
 }
 
 /// Kinds of resources.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum ResourceKind {
     /// The configuration file was read again.
     Configuration,
@@ -122,7 +151,7 @@ pub enum ResourceKind {
 }
 
 /// A reported problem.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ProblemEvent {
     /// The leg that the problem belongs to.
     pub leg: Option<LegId>,
@@ -131,7 +160,7 @@ pub struct ProblemEvent {
 }
 
 /// The audio quality of a live leg since its start.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct LegQuality {
     /// Time of the measurement.
     pub at: Timestamp,
@@ -141,15 +170,19 @@ pub struct LegQuality {
     pub session: CallId,
     /// The account of the leg.
     pub account: AccountName,
+    /// Name of the leg's dialect.
+    pub dialect: Arc<str>,
     /// The figures.
     pub quality: Quality,
+    /// Whether no audio has arrived from the far end for 2 s although audio should arrive.
+    pub lacks_audio: bool,
     /// Whether more than the quality has changed: streams or a conversation run on the leg, or the far end has begun or
     /// ended a hold.
     pub is_busy: bool,
 }
 
 /// A change of the running verb of a live leg.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct VerbChange {
     /// The leg.
     pub leg: LegId,
@@ -158,5 +191,5 @@ pub struct VerbChange {
     /// The account of the leg.
     pub account: AccountName,
     /// The name of the verb that runs now. `None` if the leg runs none.
-    pub verb: Option<&'static str>,
+    pub verb: Option<Cow<'static, str>>,
 }

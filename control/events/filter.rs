@@ -2,10 +2,12 @@
 
 use std::slice;
 
+use serde::{Deserialize, Serialize};
 use tandem_call::event::{CallEvent, EventKind};
 use tandem_id::{AccountName, CallId, LegId};
 
-/// The kinds of events. Each kind is a variant of [`Event`](crate::Event).
+/// The kinds of events. Each kind is a variant of [`Event`](crate::Event). Other nodes know the kinds by their order, so a
+/// new kind is the last one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// Events of legs.
@@ -86,19 +88,22 @@ impl<'a> From<&'a CallEvent> for Topic<'a> {
 }
 
 /// The events that a reader receives. An event must match every field that is set.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Filter {
     kinds: u32,
     account: Option<AccountName>,
     pub(crate) leg: Option<LegId>,
     session: Option<CallId>,
+    /// Whether events of other nodes are selected too. A node that receives the filter selects its own events.
+    #[serde(skip)]
+    pub(crate) everywhere: bool,
 }
 
 impl Filter {
     /// Selects the events of these kinds.
     pub fn kinds(kinds: &[Kind]) -> Self {
         let kinds = kinds.iter().fold(0, |all, kind| all | kind.bit());
-        Self { kinds, account: None, leg: None, session: None }
+        Self { kinds, account: None, leg: None, session: None, everywhere: false }
     }
 
     /// Selects the [events](Kind::Call) of one leg. The subscription ends after the event of the leg's end.
@@ -116,6 +121,18 @@ impl Filter {
     #[must_use]
     pub fn of_session(self, session: CallId) -> Self {
         Self { session: Some(session), ..self }
+    }
+
+    /// Selects also the events of the other nodes of the cluster.
+    #[must_use]
+    pub fn everywhere(self) -> Self {
+        Self { everywhere: true, ..self }
+    }
+
+    /// Returns the filter that selects all kinds of events of these filters, of all accounts.
+    pub(crate) fn union(filters: &[Self]) -> Self {
+        let kinds = filters.iter().fold(0, |all, filter| all | filter.kinds);
+        Self { kinds, ..Self::kinds(&[]) }
     }
 
     /// Returns the bits of the selected kinds.

@@ -1,5 +1,6 @@
 //! The events of the server, and the bus that carries them to readers in this process: the console, `tandem dev`, the
-//! gateways, verification calls.
+//! gateways, verification calls. In a cluster, the events of other nodes come to the readers that ask for them
+//! ([`Filter::everywhere`]): `app/events.rs` carries them over NATS.
 //!
 //! ```text
 //!   call tasks, conferences, queues, trunks, phones, problems ──publish──► Bus ──Filter──► Subscription ──► a reader
@@ -13,7 +14,7 @@ mod bus;
 mod event;
 mod filter;
 
-pub use bus::{Bus, Item, Subscription, TooManySubscriptions};
+pub use bus::{Bus, Item, NodeNames, Subscription, TooManySubscriptions};
 pub use event::{
     Event, LegQuality, PhoneEvent, ProblemEvent, QueueChange, QueueEvent, ResourceEvent, ResourceKind, TrunkEvent,
     VerbChange,

@@ -22,6 +22,7 @@ fn phone(username: &str) -> Event {
 async fn next_phone(subscription: &mut Subscription) -> String {
     match subscription.next().await.unwrap() {
         Item::Missed(count) => format!("missed {count}"),
+        Item::Away(nodes) => format!("away {nodes:?}"),
         Item::Event(event) => match &*event {
             Event::Phone(phone) => phone.username.to_string(),
             other => panic!("{other:?}"),
@@ -126,6 +127,65 @@ async fn a_slow_reader_misses_the_oldest_events_and_learns_their_number() {
     for number in 2..1_026 {
         assert_eq!(next_phone(&mut slow).await, number.to_string());
     }
+}
+
+/// The events of the node of `bus` that another node with these filters gets, as a bus of the other node.
+async fn forward(filters: Vec<Filter>, events: impl FnOnce(&Bus), other: &Bus) {
+    let bus = Bus::default();
+    // The filters come over the bus of the cluster.
+    let filters: Vec<Filter> = serde_json::from_str(&serde_json::to_string(&filters).unwrap()).unwrap();
+    let mut forwarded = bus.subscribe_to_any(filters).unwrap();
+    assert!(bus.interest().is_empty(), "a node does not ask for the events that it forwards");
+    events(&bus);
+    while let Some(Item::Event(event)) = forwarded.waiting() {
+        let text = serde_json::to_string(&event).unwrap();
+        other.publish_of_other_node(serde_json::from_str(&text).unwrap());
+    }
+}
+
+#[tokio::test]
+async fn the_events_of_other_nodes_come_to_the_readers_that_ask_for_them() {
+    let bus = Bus::default();
+    let acme = AccountName::new("acme");
+    let phones = || Filter::kinds(&[Kind::Phone]);
+    let mut own = bus.subscribe(phones()).unwrap();
+    assert!(bus.interest().is_empty());
+    let mut everywhere = bus.subscribe(phones().of_account(acme.clone()).everywhere()).unwrap();
+    let _same = bus.subscribe(phones().of_account(acme.clone()).everywhere()).unwrap();
+    let mut calls = bus.subscribe(Filter::kinds(&[Kind::Call]).everywhere()).unwrap();
+    assert_eq!(bus.interest().len(), 2, "each filter once");
+    bus.interest_changed().await;
+    let (event, other) = (initiated(), AccountName::new("other"));
+    let publish = |node: &Bus| {
+        node.publish(Topic::new(Kind::Phone, &other), || unreachable!("no reader may see it"));
+        node.publish(Topic::new(Kind::Phone, &acme), || phone("100"));
+        node.publish_call(&event);
+    };
+    forward(bus.interest(), publish, &bus).await;
+    assert_eq!(next_phone(&mut everywhere).await, "100");
+    assert!(everywhere.waiting().is_none() && own.waiting().is_none());
+    let Some(Item::Event(received)) = calls.waiting() else { panic!("no call") };
+    assert!(matches!(&*received, Event::Call(received) if *received == event), "an event keeps each field");
+    drop((everywhere, _same, calls));
+    bus.interest_changed().await;
+    assert!(bus.interest().is_empty());
+}
+
+#[tokio::test]
+async fn a_reader_of_all_nodes_learns_how_many_events_were_lost_and_which_nodes_are_away() {
+    let bus = Bus::default();
+    let everywhere = || bus.subscribe(Filter::kinds(&[Kind::Phone]).everywhere()).unwrap();
+    let (mut reader, mut own) = (everywhere(), bus.subscribe(Filter::kinds(&[Kind::Phone])).unwrap());
+    bus.missed_of_other_node(3);
+    bus.missed_of_other_node(4);
+    assert!(matches!(reader.next().await, Some(Item::Missed(7))));
+    bus.set_away(["b".into()].into());
+    let names = |item| if let Some(Item::Away(names)) = item { names.to_vec() } else { panic!("{item:?}") };
+    assert_eq!(names(reader.next().await), ["b".into()]);
+    assert_eq!(names(everywhere().next().await), ["b".into()], "a later reader learns the names too");
+    bus.set_away([].into());
+    assert!(names(reader.next().await).is_empty());
+    assert!(everywhere().waiting().is_none() && own.waiting().is_none());
 }
 
 #[test]

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tandem_http::exchange::HttpExchange;
 use tandem_id::{CallId, LegId};
 
 use crate::event_log::Line;
 
 /// An entry of the log of a live call.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LogEntry {
     /// The id of the call.
     pub session: CallId,
@@ -17,7 +18,7 @@ pub struct LogEntry {
 }
 
 /// The kinds of entries.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Entry {
     Line(Line),
     /// An HTTP exchange, and the leg that the exchange concerns. The entry follows the log line of the exchange.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use foldhash::HashMap;
 use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
 use tandem_call::address::Address;
 use tandem_call::header_fields::HeaderFields;
 use tandem_id::{AccountName, LegId};
@@ -20,7 +21,7 @@ use tandem_leg::signal::SignalCommand;
 /// A page that is connected, and that can be called.
 pub trait WebPhone: Send + Sync {
     /// The name of the page's SDK, for people.
-    fn sdk(&self) -> &'static str;
+    fn sdk(&self) -> &str;
     /// Rings at the page. Never waits. The signals of the call have the id [`Ringing::branch`].
     fn ring(&self, ringing: Ringing) -> Arc<dyn WebCall>;
 }
@@ -35,7 +36,7 @@ pub trait WebCall: Send + Sync {
 }
 
 /// The call that rings at a page.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ringing {
     /// The account of the leg.
     pub account: AccountName,

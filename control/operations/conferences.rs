@@ -9,9 +9,8 @@ use tandem_call::conference::{Change, Participation};
 use tandem_call::header_fields::HeaderFields;
 use tandem_call::leg::LegInfo;
 use tandem_conferences::{ConferenceSnapshot, history};
-use tandem_conferences::{JoinRefusal, ReservedSeat as Seat};
+use tandem_conferences::{JoinRefusal, Place, ReservedSeat as Seat};
 use tandem_id::{AccountName, ConferenceId, LegId};
-use tandem_media as media;
 use tandem_routing::new_call::{CreateError, Created, NewCall};
 use tandem_runtime::Calls;
 use tandem_store::StoreFailed;
@@ -24,9 +23,9 @@ pub enum OpenError {
     /// A live conference of the account has this name.
     #[error("a conference with this name exists already")]
     NameInUse,
-    /// The media engine cannot open a room for another conference.
+    /// There is no room for the conference, or its node is not known.
     #[error(transparent)]
-    NoRoom(#[from] media::OpenError),
+    NotOpened(#[from] JoinRefusal),
     /// The call that opens the conference refused to join.
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -70,8 +69,8 @@ pub struct Invited {
 }
 
 /// Opens a conference without participants. If no participant joins within five minutes, the conference ends.
-pub fn open(calls: &Calls, spec: ConferenceSpec<'_>) -> Result<ConferenceSnapshot, OpenError> {
-    calls.services().conferences.open(spec)?.ok_or(OpenError::NameInUse)
+pub async fn open(calls: &Calls, spec: ConferenceSpec<'_>) -> Result<ConferenceSnapshot, OpenError> {
+    calls.services().conferences.open(spec).await?.ok_or(OpenError::NameInUse)
 }
 
 /// Opens a conference with a live call as its first participant.
@@ -83,9 +82,13 @@ pub async fn open_with(
     client_state: Option<String>,
 ) -> Result<Arc<ConferenceInfo>, OpenError> {
     let (conferences, name) = (&calls.services().conferences, Arc::clone(&participation.conference));
-    if conferences.find(account, &name).is_some() {
+    let info = calls.live_leg(leg).ok_or(Refused::NoSuchLeg)?;
+    // The reservation keeps the name for the leg.
+    let Place::Here { reserved: _reserved, is_new: true } =
+        conferences.place(tandem_conferences::spec_of(&info, &participation)).await?
+    else {
         return Err(OpenError::NameInUse);
-    }
+    };
     calls.request(leg, Request { client_state, command: Command::JoinConference(participation) }).await?;
     let opened = conferences.find(account, &name).and_then(|id| conferences.get(account, ConferenceId(id)));
     Ok(opened.ok_or(OpenError::Over)?.info)
@@ -103,7 +106,7 @@ pub async fn invite(
     let services = calls.services();
     let account = spec.account;
     // The seat is reserved first, so that no call is made into a conference that does not accept the participant.
-    let seat = services.conferences.seat(spec, participation)?;
+    let seat = services.conferences.seat(spec, participation).await?;
     let created = calls::place(calls, new, forwards).await?;
     seat.take(created.leg.id)?;
     let leg = calls.get(account, created.leg.id).await?.unwrap_or_else(|| Arc::clone(&created.leg));

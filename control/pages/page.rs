@@ -166,7 +166,7 @@ impl Page {
 }
 
 impl WebPhone for Page {
-    fn sdk(&self) -> &'static str {
+    fn sdk(&self) -> &str {
         self.spec.protocol.name()
     }
 

@@ -2,14 +2,19 @@
 //!
 //! A leg takes its channels before the leg starts, and frees the channels when the leg ends. The table has at most one
 //! entry for each live leg.
+//!
+//! The nodes of a cluster share the limits. Each node has a slice of each limit ([`Channels::share`]), and takes channels
+//! only within its slice.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use parking_lot::Mutex;
 use tandem_call::address::Address;
 use tandem_call::route::{Decision, Route};
 use tandem_id::{AccountName, LegId};
 use tandem_leg::signal::Caller;
+use tokio::sync::Notify;
 
 use crate::Routing;
 use crate::country;
@@ -24,6 +29,17 @@ pub enum Channel {
     Outbound(String),
     /// Outbound calls of all connections that use the outbound profile with this id.
     Profile(u128),
+}
+
+/// The name of the limit for other nodes.
+impl fmt::Display for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inbound(connection) => write!(f, "connection {connection} inbound"),
+            Self::Outbound(connection) => write!(f, "connection {connection} outbound"),
+            Self::Profile(profile) => write!(f, "profile {profile:032x}"),
+        }
+    }
 }
 
 /// The reason why a connection may not make a call.
@@ -44,12 +60,30 @@ pub enum Barred {
 
 /// The channels that legs have taken.
 #[derive(Debug, Default)]
-pub struct Channels(Mutex<ChannelTable>);
+pub struct Channels {
+    table: Mutex<ChannelTable>,
+    used_up: Notify,
+}
 
 #[derive(Debug, Default)]
 struct ChannelTable {
     legs: HashMap<LegId, Vec<Channel>>,
     counts: HashMap<Channel, u32>,
+    /// The slices of this node. `None` if this server is alone. Only channels with a limit have a slice.
+    slices: Option<HashMap<Channel, Slice>>,
+}
+
+/// The part of a limit that this node may use, and the use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slice {
+    /// Maximum number of calls of this node.
+    pub amount: u32,
+    /// Number of calls that have the channel now.
+    pub calls: u32,
+    /// Number of calls that have taken the channel since the start.
+    pub taken: u64,
+    /// Number of calls that were refused since the start.
+    pub refused: u64,
 }
 
 impl Channels {
@@ -60,14 +94,21 @@ impl Channels {
     /// # Errors
     /// Returns [`Barred::Full`] with the first channel that has reached its limit.
     pub fn take(&self, leg: LegId, requested: Vec<(Channel, Option<u32>)>) -> Result<(), Barred> {
-        let mut taken = self.0.lock();
+        let mut taken = self.table.lock();
         if requested.is_empty() || taken.legs.contains_key(&leg) {
             return Ok(());
         }
-        let count = |channel: &Channel| taken.counts.get(channel).copied().unwrap_or(0);
-        let full = requested.iter().find(|(channel, max)| max.is_some_and(|max| count(channel) >= max));
+        let full = requested.iter().find(|(channel, max)| max.is_some_and(|max| taken.is_full(channel, max)));
         if let Some((channel, _)) = full {
+            if let Some(slices) = &mut taken.slices {
+                slices.entry(channel.clone()).or_default().refused += 1;
+                self.used_up.notify_one();
+            }
             return Err(Barred::Full(channel.clone()));
+        }
+        let limited = requested.iter().filter(|(_, max)| max.is_some()).map(|(channel, _)| channel);
+        if taken.count_in_slices(limited) {
+            self.used_up.notify_one();
         }
         let channels: Vec<Channel> = requested.into_iter().map(|(channel, _)| channel).collect();
         for channel in &channels {
@@ -79,7 +120,7 @@ impl Channels {
 
     /// Frees the leg's channels.
     pub fn free(&self, leg: LegId) {
-        let mut taken = self.0.lock();
+        let mut taken = self.table.lock();
         for channel in taken.legs.remove(&leg).unwrap_or_default() {
             let left = taken.counts.get(&channel).copied().unwrap_or(1) - 1;
             if left == 0 {
@@ -88,6 +129,66 @@ impl Channels {
                 taken.counts.insert(channel, left);
             }
         }
+    }
+
+    /// Starts to share the limits with other nodes. From now on, a channel with a limit has the slice 0 until
+    /// [`Self::set_slice`].
+    pub fn share(&self) {
+        self.table.lock().slices.get_or_insert_default();
+    }
+
+    /// Sets the slice of this node. Calls above the slice continue. Returns the larger of the slice and the number of calls.
+    /// This node has at most so many calls from now on.
+    pub fn set_slice(&self, channel: &Channel, amount: u32) -> u32 {
+        let mut table = self.table.lock();
+        let calls = table.counts.get(channel).copied().unwrap_or(0);
+        if let Some(slices) = &mut table.slices {
+            slices.entry(channel.clone()).or_default().amount = amount;
+        }
+        amount.max(calls)
+    }
+
+    /// Returns the slices and the use of these channels, and forgets those of all other channels. A channel that is
+    /// forgotten has the slice 0.
+    pub fn slices<'a>(&self, channels: impl Iterator<Item = &'a Channel>) -> Vec<Slice> {
+        let mut table = self.table.lock();
+        let ChannelTable { counts, slices, .. } = &mut *table;
+        let mut known = slices.take().unwrap_or_default();
+        let mut kept = HashMap::with_capacity(known.len());
+        let seen = channels.map(|channel| {
+            let (channel, slice) = known.remove_entry(channel).unwrap_or_else(|| (channel.clone(), Slice::default()));
+            let slice = Slice { calls: counts.get(&channel).copied().unwrap_or(0), ..slice };
+            kept.insert(channel, slice);
+            slice
+        });
+        let seen = seen.collect();
+        *slices = Some(kept);
+        seen
+    }
+
+    /// Waits until a slice was used up, or a call was refused, since the last call of this function.
+    pub async fn used_up(&self) {
+        self.used_up.notified().await;
+    }
+}
+
+impl ChannelTable {
+    /// Whether a channel has reached its limit, or the slice of this node.
+    fn is_full(&self, channel: &Channel, max: u32) -> bool {
+        let slice = self.slices.as_ref().map(|slices| slices.get(channel).map_or(0, |slice| slice.amount));
+        self.counts.get(channel).copied().unwrap_or(0) >= slice.map_or(max, |amount| amount.min(max))
+    }
+
+    /// Counts a call that takes these channels. Returns whether a slice is used up now.
+    fn count_in_slices<'a>(&mut self, channels: impl Iterator<Item = &'a Channel>) -> bool {
+        let Some(slices) = &mut self.slices else { return false };
+        let mut is_used_up = false;
+        for channel in channels {
+            let slice = slices.entry(channel.clone()).or_default();
+            slice.taken += 1;
+            is_used_up |= self.counts.get(channel).copied().unwrap_or(0) + 1 >= slice.amount;
+        }
+        is_used_up
     }
 }
 
@@ -99,6 +200,21 @@ impl Routing {
         }
         let application = self.inventory.applications.find(connection).filter(|held| held.account == *account);
         application.map(|held| held.details.limits).unwrap_or_default()
+    }
+
+    /// Returns the limits on concurrent calls of all accounts.
+    pub fn channel_limits(&self) -> HashMap<Channel, u32> {
+        let mut found = HashMap::new();
+        let mut add = |id: &str, limits: &Limits| {
+            found.extend(limits.inbound.map(|max| (Channel::Inbound(id.to_owned()), max)));
+            found.extend(limits.outbound.map(|max| (Channel::Outbound(id.to_owned()), max)));
+        };
+        self.inventory.applications.for_each(|held| add(&held.details.id, &held.details.limits));
+        self.phones.connections().limits().for_each(|(id, limits)| add(&id.to_string(), limits));
+        self.inventory.profiles.for_each(|profile| {
+            found.extend(profile.details.most_calls.map(|max| (Channel::Profile(profile.id), max)));
+        });
+        found
     }
 
     /// Returns the channels that a call to `user` takes, each with its limit. If the caller belongs to a connection and
@@ -175,7 +291,42 @@ mod tests {
         for leg in [1, 1, 2, 3] {
             channels.free(LegId(leg));
         }
-        let taken = channels.0.lock();
+        let taken = channels.table.lock();
         assert!(taken.legs.is_empty() && taken.counts.is_empty());
+    }
+
+    #[test]
+    fn a_node_takes_channels_only_within_its_slice() {
+        let channels = Channels::default();
+        let (limited, free) = (Channel::Inbound("1".into()), Channel::Outbound("1".into()));
+        let take = |leg| channels.take(LegId(leg), vec![(free.clone(), None), (limited.clone(), Some(3))]);
+        assert_eq!(take(1), Ok(()));
+        channels.share();
+        assert_eq!(take(2), Err(Barred::Full(limited.clone())), "no slice yet");
+        assert_eq!(channels.set_slice(&limited, 2), 2);
+        assert_eq!(take(3), Ok(()));
+        assert_eq!(take(4), Err(Barred::Full(limited.clone())));
+        assert_eq!(channels.take(LegId(5), vec![(free.clone(), None)]), Ok(()), "without a limit");
+        let both = [limited.clone(), Channel::Profile(7)];
+        let slices = channels.slices(both.iter());
+        assert_eq!(slices, [Slice { amount: 2, calls: 2, taken: 1, refused: 2 }, Slice::default()]);
+        assert_eq!(channels.set_slice(&limited, 1), 2, "calls above the slice continue");
+        channels.free(LegId(1));
+        assert_eq!((take(6), channels.set_slice(&limited, 9)), (Err(Barred::Full(limited.clone())), 9));
+        assert_eq!((take(6), take(7)), (Ok(()), Ok(())));
+        assert_eq!(take(8), Err(Barred::Full(limited.clone())), "the limit stays");
+        assert_eq!(channels.slices([].iter()), []);
+        channels.free(LegId(6));
+        assert_eq!(take(8), Err(Barred::Full(limited)), "a forgotten slice");
+    }
+
+    #[tokio::test]
+    async fn a_used_up_slice_wakes_its_reader() {
+        let channels = Channels::default();
+        channels.share();
+        let channel = Channel::Profile(7);
+        channels.set_slice(&channel, 1);
+        assert_eq!(channels.take(LegId(1), vec![(channel, Some(5))]), Ok(()));
+        channels.used_up().await;
     }
 }

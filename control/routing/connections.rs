@@ -119,6 +119,11 @@ impl Connections {
         self.by_id.get(&id).filter(|connection| connection.account == *account).map(|connection| (id, connection))
     }
 
+    /// Returns the limits of the connections of all accounts.
+    pub fn limits(&self) -> impl Iterator<Item = (u128, &Limits)> {
+        self.by_id.iter().map(|(id, connection)| (*id, &connection.limits))
+    }
+
     /// Returns the number of the account's connections that use this outbound profile.
     pub fn of_profile(&self, account: &AccountName, profile: u128) -> usize {
         let of_it = |one: &&Connection| one.account == *account && one.limits.profile == Some(profile);

@@ -10,7 +10,7 @@
 //!
 //! The files of this module together implement [`CallTask`], so these files use each other.
 
-mod conferencing;
+pub(crate) mod conferencing;
 mod converse;
 mod event_data;
 mod inspect;
@@ -400,6 +400,7 @@ impl CallTask {
                 waiting_invite.into_iter().for_each(|invite| self.invite(leg, *invite));
             }
             Message::StreamReady { leg, id, ready } => self.attach_stream(leg, id, *ready),
+            Message::Seated { leg, number, seat } => self.seated(leg, number, *seat),
             Message::StreamDigits { leg, id, digits } => {
                 if let Some(op) =
                     self.state.legs.get(&leg).and_then(|live| live.attachments.streams.get(&id)).map(|stream| stream.op)

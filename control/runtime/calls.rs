@@ -4,6 +4,7 @@
 mod elsewhere;
 mod incoming;
 mod merge;
+mod other_pages;
 mod outgoing;
 mod pages;
 mod records;
@@ -21,6 +22,7 @@ use tandem_queues::Pair;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use self::other_pages::OtherPages;
 use crate::inbox::{Inbox, Message, PostError};
 use crate::registry::Registry;
 use crate::reporting;
@@ -35,6 +37,7 @@ struct Shared {
     /// Cancelled when no new calls are accepted any more.
     draining: CancellationToken,
     refusals: Refusals,
+    other_pages: OtherPages,
 }
 
 impl Calls {
@@ -43,9 +46,10 @@ impl Calls {
         let services = Arc::new(services);
         reporting::connect(&services);
         let registry = Registry::new(services);
-        let calls =
-            Self(Arc::new(Shared { registry, draining: CancellationToken::new(), refusals: Refusals::default() }));
+        let (draining, refusals, other_pages) = (CancellationToken::new(), Refusals::default(), OtherPages::default());
+        let calls = Self(Arc::new(Shared { registry, draining, refusals, other_pages }));
         calls.answer_other_nodes();
+        calls.exchange_pages();
         calls
     }
 
@@ -69,6 +73,14 @@ impl Calls {
     /// Sends a request to a live leg and waits for the result. The leg performs the request even if the caller of this
     /// function stops waiting.
     pub async fn request(&self, leg: LegId, request: Request) -> Result<Accepted, Refused> {
+        match self.request_elsewhere(leg, &request).await {
+            Some(answer) => answer,
+            None => self.request_here(leg, request).await,
+        }
+    }
+
+    /// Asks the call of a leg of this node to perform a request.
+    async fn request_here(&self, leg: LegId, request: Request) -> Result<Accepted, Refused> {
         if let Command::Bridge { with, .. } | Command::ReplaceLeg { of: with } = &request.command {
             let (registry, with) = (self.0.registry.clone(), *with);
             let merged = tokio::spawn(async move { registry.merge(leg, with).await });

@@ -14,6 +14,7 @@ use tandem_call::new_leg::NewLeg;
 use tandem_call::output::LegEvent;
 use tandem_call::program::instruction::Program;
 use tandem_call::stream::StreamStatus;
+use tandem_conferences::{JoinRefusal, Seat};
 use tandem_conversations::ConversationUpdate;
 use tandem_history::event_log::{EventLog, Line, LogContent};
 use tandem_host::clock;
@@ -123,6 +124,13 @@ pub(crate) enum Message {
         leg: LegId,
         id: ConversationId,
         update: Box<ConversationUpdate>,
+    },
+    /// A leg has joined the conference that it asked other nodes for, or was refused.
+    Seated {
+        leg: LegId,
+        /// The number of the attempt.
+        number: u64,
+        seat: Box<Result<Seat, JoinRefusal>>,
     },
     /// A request of an application.
     Request {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tandem_call::leg::{LegInfo, Quality};
 use tandem_conversations::LiveConversation;
 use tandem_events::{Event, Kind, Topic, TrunkEvent};
-use tandem_id::{CallId, LegId};
+use tandem_id::{AccountName, CallId, LegId};
 use tandem_streams::StreamFigures;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -86,6 +86,12 @@ impl LegView {
 }
 
 impl Calls {
+    /// Returns the live calls of this node that have a leg of a selected account.
+    pub fn live_calls(&self, selects: impl Fn(&AccountName) -> bool) -> BTreeSet<CallId> {
+        let legs = self.registry().live().select(|leg| selects(&leg.account));
+        legs.into_iter().map(|leg| leg.session).collect()
+    }
+
     /// Returns the state of these calls. All calls receive the request before the function waits for the first reply.
     /// Waits for at most 1 s.
     pub async fn inspect(&self, calls: &BTreeSet<CallId>) -> Inspection {

@@ -110,6 +110,7 @@ pub fn router(
         .layer(middleware::from_fn_with_state(app.clone(), requests::note_change))
         .layer(middleware::from_fn_with_state(sessions, session::identify));
     let (cluster, store) = (app.calls.services().cluster.clone(), app.calls.services().store.clone());
+    let owners = owner::Owners::new(&app);
     let routes = Router::new()
         .merge(apis)
         .merge(console)
@@ -130,7 +131,7 @@ pub fn router(
     }
     owner::answer(&cluster, &store, &routes);
     routes
-        .layer(middleware::from_fn_with_state(cluster, owner::forward))
+        .layer(middleware::from_fn_with_state(owners, owner::forward))
         .layer(middleware::from_fn_with_state(store, owner::store_changes))
 }
 

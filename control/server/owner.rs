@@ -7,11 +7,14 @@
 //!          ◄─────────────────◄──────
 //! ```
 //!
+//! A request that names a conference by its name goes to the node of this conference in the same way.
+//!
 //! A request without such an id (a list, a new call, a setting) is handled by the node that receives it. So is a request
 //! for the audio of a recording, which is larger than a message, and a request that opens a WebSocket or a stream of
 //! events.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -24,8 +27,13 @@ use base64::prelude::BASE64_STANDARD;
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tandem_accounts::Accounts;
 use tandem_cluster::{ANSWER_TIME, AskError, CHANGE_TIME, Cluster, MAX_MESSAGE, Question};
+use tandem_id::AccountName;
+use tandem_runtime::app::App;
 use tandem_store::Store;
+use tandem_store::nodes::NodeRow;
+use tandem_store::owned_names::{self, Named};
 use tower_service::Service as _;
 
 /// Maximum number of octets of a body that another node receives. With base64 it is smaller than a message.
@@ -37,6 +45,25 @@ const OWNED: [&str; 6] = ["CA", "CF", "RE", "MZ", "SR", "GT"];
 
 /// The path of the commands that name their call in the body.
 const COMMANDS: &str = "/api/calling/calls";
+
+/// The paths of requests that may name a call or a conference in the body.
+const IN_BODY: [&str; 3] = [COMMANDS, "/v2/conferences", "/v2/calls"];
+
+/// What the owners of a request are found with.
+#[derive(Clone)]
+pub(super) struct Owners {
+    cluster: Cluster,
+    store: Store,
+    accounts: Arc<Accounts>,
+}
+
+/// What names the owner of a request.
+#[derive(Debug, PartialEq, Eq)]
+enum Subject {
+    Id(u128),
+    /// The name of a conference.
+    Conference(String),
+}
 
 /// An HTTP request for another node.
 #[derive(Serialize, Deserialize)]
@@ -100,12 +127,18 @@ pub(super) fn answer(cluster: &Cluster, store: &Store, routes: &Router) {
 }
 
 /// Middleware that sends a request to the owner of the first id in the request, if this is another node.
-pub(super) async fn forward(State(cluster): State<Cluster>, request: Request, next: Next) -> Response {
-    let (request, id) = match find_id(request).await {
+pub(super) async fn forward(State(owners): State<Owners>, request: Request, next: Next) -> Response {
+    let (request, subject) = match subject_of(request).await {
         Ok(found) => found,
         Err(refusal) => return refusal,
     };
-    let Some(node) = id.and_then(|id| cluster.other_owner_of(id)) else { return next.run(request).await };
+    let node = match subject {
+        None => None,
+        Some(Subject::Id(id)) => owners.cluster.other_owner_of(id),
+        Some(Subject::Conference(name)) => owners.node_of_conference(owners.account_of(&request), &name).await,
+    };
+    let Some(node) = node else { return next.run(request).await };
+    let cluster = &owners.cluster;
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     let (parts, body) = request.into_parts();
     let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else {
@@ -158,8 +191,33 @@ pub(super) async fn store_changes(State(store): State<Store>, request: Request, 
     response
 }
 
-/// Returns the first id in the path that names its owner, or the id in the body of a command.
-async fn find_id(request: Request) -> Result<(Request, Option<u128>), Response> {
+impl Owners {
+    pub(super) fn new(app: &App) -> Self {
+        let services = app.calls.services();
+        let (cluster, store) = (services.cluster.clone(), services.store.clone());
+        Self { cluster, store, accounts: Arc::clone(&app.accounts) }
+    }
+
+    /// Returns the account that a request names. The owner checks the credentials, so a wrong account costs a detour.
+    fn account_of(&self, request: &Request) -> Option<AccountName> {
+        let sid = request.uri().path().split('/').skip_while(|part| !part.eq_ignore_ascii_case("accounts")).nth(1);
+        let bearer = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let key = bearer.and_then(|value| value.strip_prefix("Bearer "));
+        let account = sid.and_then(|sid| self.accounts.by_sid(sid));
+        account.or_else(|| key.and_then(|key| self.accounts.by_telnyx_key(key))).map(|account| account.name.clone())
+    }
+
+    /// Returns the other node that has the conference with this name.
+    async fn node_of_conference(&self, account: Option<AccountName>, name: &str) -> Option<NodeRow> {
+        let named = owned_names::owners(&self.store, Named::Conference, name).await;
+        let named = named.inspect_err(|error| tracing::warn!(%error, "the node of a conference is not known")).ok()?;
+        let is_own = |name: &AccountName| account.as_ref().is_none_or(|account| account == name);
+        named.into_iter().find(|(account, _)| is_own(account)).and_then(|(_, id)| self.cluster.other_owner_of(id))
+    }
+}
+
+/// Returns the first id in the path that names its owner, or the id or the name of a conference in the body.
+async fn subject_of(request: Request) -> Result<(Request, Option<Subject>), Response> {
     let path = request.uri().path();
     let upgrade = request.headers().get(header::UPGRADE).and_then(|upgrade| upgrade.to_str().ok());
     let is_stream = upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case("websocket"))
@@ -167,17 +225,39 @@ async fn find_id(request: Request) -> Result<(Request, Option<u128>), Response> 
     if is_stream || is_audio(path) {
         return Ok((request, None));
     }
-    if path == COMMANDS && request.method() == Method::POST {
+    if IN_BODY.contains(&path) && request.method() == Method::POST {
+        let is_command = path == COMMANDS;
         let (parts, body) = request.into_parts();
         let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else {
             return Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is too large\n").into_response());
         };
-        let command = serde_json::from_slice::<Value>(&body).unwrap_or_default();
-        let id = command.get("id").and_then(Value::as_str).and_then(id_in);
-        return Ok((Request::from_parts(parts, Body::from(body)), id));
+        let subject = subject_in_body(&serde_json::from_slice(&body).unwrap_or_default(), is_command);
+        return Ok((Request::from_parts(parts, Body::from(body)), subject));
     }
-    let id = id_in_path(path);
-    Ok((request, id))
+    // A participant is looked for where its conference is.
+    let subject = conference_in_path(path).map(Subject::Conference).or_else(|| id_in_path(path).map(Subject::Id));
+    Ok((request, subject))
+}
+
+/// Returns the call of a command, the call that opens a conference, or the conference into which a call is made.
+fn subject_in_body(body: &Value, is_command: bool) -> Option<Subject> {
+    let text = |at: &Value, key: &str| at.get(key).and_then(Value::as_str).map(str::to_owned);
+    if is_command {
+        return text(body, "id").and_then(|id| id_in(&id)).map(Subject::Id);
+    }
+    let config = body.get("conference_config").unwrap_or(&Value::Null);
+    let id = text(config, "id").or_else(|| text(body, "call_control_id"));
+    id.and_then(|id| id_in(&id)).map(Subject::Id).or_else(|| text(config, "conference_name").map(Subject::Conference))
+}
+
+/// Returns the conference that a path names by its name, and not by its id.
+fn conference_in_path(path: &str) -> Option<String> {
+    let mut parts = path.split('/').skip_while(|part| !part.eq_ignore_ascii_case("conferences")).skip(1);
+    let name = parts.next()?;
+    // The last part of a path may have the ending of a format.
+    let name = if parts.next().is_none() { name.strip_suffix(".json").unwrap_or(name) } else { name };
+    let is_name = !name.is_empty() && id_in(name).is_none();
+    is_name.then(|| percent_decode_str(name).decode_utf8_lossy().into_owned())
 }
 
 /// Whether only the memory of the owner has what a path shows: the SIP messages of a call.
@@ -284,13 +364,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_conference_is_named_in_the_path_or_in_the_body() {
+        let path = "/2010-04-01/Accounts/AC00000000000000000000000000000007/Conferences/My%20Room/Participants.json";
+        assert_eq!(conference_in_path(path), Some("My Room".to_owned()));
+        let participant = format!("/2010-04-01/Accounts/AC{:032x}/Conferences/x/Participants/CA{ID:032x}.json", 7);
+        assert_eq!(conference_in_path(&participant), Some("x".to_owned()));
+        assert_eq!(conference_in_path(&format!("/v2/conferences/{}/participants", tandem_id::uuid(ID))), None);
+        assert_eq!(conference_in_path("/v2/conferences"), None);
+        let body = |text: &str| subject_in_body(&serde_json::from_str(text).unwrap(), false);
+        let call = tandem_telnyx::id::call_control_id(tandem_id::LegId(ID));
+        assert_eq!(body(&format!(r#"{{"call_control_id":"{call}","name":"x"}}"#)), Some(Subject::Id(ID)));
+        let named = Some(Subject::Conference("x".to_owned()));
+        assert_eq!(body(r#"{"to":"+1","conference_config":{"conference_name":"x"}}"#), named);
+        assert_eq!(body(r#"{"to":"+1"}"#), None);
+    }
+
     #[tokio::test]
     async fn a_command_names_its_call_in_the_body() {
         let uuid = tandem_id::uuid(ID);
         let body = format!(r#"{{"command":"calling.end","id":"{uuid}","params":{{}}}}"#);
         let request = Request::post(COMMANDS).body(Body::from(body.clone())).unwrap();
-        let (request, id) = find_id(request).await.unwrap();
-        assert_eq!(id, Some(ID));
+        let (request, id) = subject_of(request).await.unwrap();
+        assert_eq!(id, Some(Subject::Id(ID)));
         assert_eq!(axum::body::to_bytes(request.into_body(), MAX_BODY).await.unwrap(), body.as_bytes());
     }
 

@@ -229,7 +229,7 @@ impl CallStream {
                 item = self.events.next() => match item {
                     Some(Item::Event(event)) => self.on_event(&event),
                     // Other calls of the account have filled the queue. The end may be among what was lost.
-                    Some(Item::Missed(_)) => None,
+                    Some(Item::Missed(_) | Item::Away(_)) => None,
                     None => Some(ending::unknown()),
                 },
                 () = at(&mut self.reason) => Some(self.status.map_or_else(ending::unknown, ending::refused)),

@@ -38,7 +38,7 @@ use tokio::sync::Semaphore;
 pub use call::Call;
 pub use guard::OF_PAGES;
 pub use key::Key;
-pub use phone::NotRung;
+pub use phone::{Expected, NotRung};
 
 /// The path of the page.
 const PATH: &str = "/dev/phone";

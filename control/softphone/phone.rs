@@ -7,6 +7,8 @@
 //! ```
 //!
 //! The calls of a page end with its socket, so a page that is closed leaves no call behind.
+//!
+//! In a cluster, the socket may be opened at another node than the one that made the id, and any node can call the page.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,9 +20,10 @@ use serde::{Deserialize, Serialize};
 use tandem_call::event::EventKind;
 use tandem_call::header_fields::HeaderFields;
 use tandem_clients::User;
+use tandem_cluster::{AskError, Question};
 use tandem_events::{Event, Filter, Item};
 use tandem_host::clock;
-use tandem_id::LegId;
+use tandem_id::{LegId, node};
 use tandem_legs::browser::Ringing;
 use tandem_pages::socket::{self, Outbox};
 use tandem_pages::{End, Facts, Page, PageOffer, PageSpec, Presence, Protocol};
@@ -34,17 +37,31 @@ const OPENING: Duration = Duration::from_secs(30);
 const MAX_PHONES: usize = 1_000;
 
 /// The pages that take calls, by their ids.
-pub(crate) type Phones = Arc<Mutex<HashMap<String, Phone>>>;
+pub(crate) type Phones = Arc<Mutex<HashMap<u128, Phone>>>;
 
 /// A page that takes calls.
 pub(crate) enum Phone {
     /// The page has not opened its socket yet.
-    Expected {
-        user: User,
-        is_named: bool,
-        since: Instant,
-    },
-    Connected(Arc<Page>),
+    Expected(Expected, Instant),
+    Connected,
+}
+
+/// A page that will open its socket.
+#[derive(Serialize, Deserialize)]
+pub struct Expected {
+    id: u128,
+    user: User,
+}
+
+/// Asks the node that has made an id for its page, which opens its socket at this node.
+#[derive(Serialize, Deserialize)]
+struct TakeExpected {
+    id: u128,
+}
+
+impl Question for TakeExpected {
+    const NAME: &'static str = "softphone";
+    type Answer = Option<Expected>;
 }
 
 /// A frame of the page.
@@ -92,48 +109,69 @@ pub enum NotRung {
 }
 
 impl Desk {
+    /// Answers the nodes at which pages open their sockets.
+    pub fn answer_other_nodes(&self) {
+        let desk = self.clone();
+        let cluster = &self.app.calls.services().cluster;
+        cluster.answer(move |asked: TakeExpected| std::future::ready(desk.take_own(asked.id)));
+    }
+
     /// Makes an id for a page that will take calls: the calls to this user, if it has a name, and the calls of
     /// [`Self::ring`]. Returns `None` if there are too many pages.
     pub fn expect(&self, user: User) -> Option<String> {
         let now = clock::now().instant;
         let mut phones = self.phones.lock();
         phones.retain(|_, phone| match phone {
-            Phone::Expected { since, .. } => now.duration_since(*since) < OPENING,
-            Phone::Connected(_) => true,
+            Phone::Expected(_, since) => now.duration_since(*since) < OPENING,
+            Phone::Connected => true,
         });
         if phones.len() >= MAX_PHONES {
             return None;
         }
-        let id = format!("{:032x}", rand::random::<u128>());
-        let is_named = !user.name.is_empty();
-        phones.insert(id.clone(), Phone::Expected { user, is_named, since: now });
-        Some(id)
+        let id = node::sign(rand::random());
+        phones.insert(id, Phone::Expected(Expected { id, user }, now));
+        Some(format!("{id:032x}"))
     }
 
-    /// Whether a page with this id may open its socket.
-    pub fn is_expected(&self, id: &str) -> bool {
-        matches!(self.phones.lock().get(id), Some(Phone::Expected { .. }))
+    /// Returns the page that may open its socket with this id, once.
+    ///
+    /// # Errors
+    /// The node that has made the id does not answer.
+    pub async fn take(&self, id: &str) -> Result<Option<Expected>, AskError> {
+        let Some(id) = read_id(id) else { return Ok(None) };
+        let cluster = &self.app.calls.services().cluster;
+        match cluster.other_owner_of(id) {
+            Some(node) => cluster.ask(&node, &TakeExpected { id }).await,
+            None => Ok(self.take_own(id)),
+        }
+    }
+
+    fn take_own(&self, id: u128) -> Option<Expected> {
+        let mut phones = self.phones.lock();
+        match phones.remove(&id)? {
+            Phone::Expected(expected, _) => Some(expected),
+            Phone::Connected => {
+                phones.insert(id, Phone::Connected);
+                None
+            }
+        }
     }
 
     /// Serves the socket of a page until it is closed.
-    pub async fn serve(&self, socket: WebSocket, id: String) {
-        let Some(Phone::Expected { user, is_named, .. }) = self.phones.lock().remove(&id) else { return };
+    pub async fn serve(&self, socket: WebSocket, expected: Expected) {
         let desk = self.clone();
-        socket::serve(socket, None, move |out| PhoneSession::begin(desk, id, user, is_named, out)).await;
+        socket::serve(socket, None, move |out| PhoneSession::begin(desk, expected, out)).await;
     }
 
     /// Calls the page with this id, and no other one. `call` makes the call from the address of the page. Until the page
     /// has answered, the account has a user with a random name.
     pub async fn ring(&self, id: &str, user: User, call: impl FnOnce(&User) -> NewCall) -> Result<Created, NotRung> {
-        let page = match self.phones.lock().get(id) {
-            Some(Phone::Connected(page)) => Arc::clone(page),
-            _ => return Err(NotRung::NoPhone),
-        };
         let calls = self.app.calls.clone();
+        let page = read_id(id).and_then(|id| calls.services().pages.get(id)).ok_or(NotRung::NoPhone)?;
         let leg = LegId::new(clock::time(), &mut rand::rng());
         let mut events = calls.services().events.subscribe(Filter::leg(leg)).map_err(|_| NotRung::Busy)?;
         let contact = rand::random();
-        if !calls.connect_page(&user, contact, page) {
+        if !calls.lend_page(&user, contact, page) {
             return Err(NotRung::NoPhone);
         }
         let created = calls.create_as(leg, call(&user)).await;
@@ -153,15 +191,21 @@ impl Desk {
     }
 }
 
+/// Returns the id that a page has sent.
+fn read_id(text: &str) -> Option<u128> {
+    (text.len() == 32).then(|| u128::from_str_radix(text, 16).ok()).flatten()
+}
+
 /// The socket of a page.
 struct PhoneSession {
     desk: Desk,
-    id: String,
+    id: u128,
     presence: Presence,
 }
 
 impl PhoneSession {
-    fn begin(desk: Desk, id: String, user: User, is_named: bool, out: Outbox) -> Self {
+    fn begin(desk: Desk, Expected { id, user }: Expected, out: Outbox) -> Self {
+        let is_named = !user.name.is_empty();
         let page = Page::new(PageSpec {
             calls: desk.app.calls.clone(),
             lines: desk.lines.clone(),
@@ -178,7 +222,8 @@ impl PhoneSession {
         if is_full {
             page.send(ToPage::Full.text());
         }
-        desk.phones.lock().insert(id.clone(), Phone::Connected(page));
+        desk.phones.lock().insert(id, Phone::Connected);
+        desk.app.calls.connect_unnamed_page(id, page);
         Self { desk, id, presence }
     }
 }
@@ -186,6 +231,7 @@ impl PhoneSession {
 impl Drop for PhoneSession {
     fn drop(&mut self) {
         self.desk.phones.lock().remove(&self.id);
+        self.desk.app.calls.disconnect_unnamed_page(self.id);
         self.presence.page().leave();
     }
 }

@@ -15,6 +15,7 @@ pub mod bindings;
 pub mod calls;
 mod claim;
 mod column;
+pub mod commands;
 pub mod deliveries;
 pub mod domains;
 pub mod events;
@@ -23,11 +24,13 @@ pub mod health;
 mod insert;
 pub mod nodes;
 mod owned;
+pub mod owned_names;
 mod read;
 pub mod recordings;
 pub mod resources;
 mod select;
 pub mod server;
+pub mod slices;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
@@ -68,6 +71,8 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (5, "indexes for lists", include_str!("migrations/0005_indexes_for_lists.sql")),
     (6, "causes of reports", include_str!("migrations/0006_causes_of_reports.sql")),
     (7, "nodes", include_str!("migrations/0007_nodes.sql")),
+    (8, "limit slices and commands", include_str!("migrations/0008_limit_slices_and_commands.sql")),
+    (9, "owned names", include_str!("migrations/0009_owned_names.sql")),
 ];
 
 /// Number of connections for reads of single rows and for writes that do not go through the writer task. Reads of lists

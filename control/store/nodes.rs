@@ -26,7 +26,7 @@ pub const EXPIRY: Duration = Duration::from_secs(3);
 const JOINING: i64 = 0x7461_6e64_656d_0002;
 
 /// The time in microseconds since 1970 UTC, by the clock of the database.
-const NOW: &str = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT";
+pub(super) const NOW: &str = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT";
 
 /// A node: one start of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +96,7 @@ impl NodeState {
         matches!(self, Self::Alive | Self::Draining)
     }
 
-    fn parse(word: &str) -> Result<Self, StoreError> {
+    pub(super) fn parse(word: &str) -> Result<Self, StoreError> {
         let all = [Self::Alive, Self::Draining, Self::Dead, Self::Gone];
         let found = all.into_iter().find(|state| state.word() == word);
         found.ok_or_else(|| StoreError::Corrupt { column: "state", value: word.to_owned() })

@@ -7,8 +7,8 @@
 use std::marker::PhantomData;
 
 use jiff::Timestamp;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 use tandem_id::AccountName;
@@ -53,7 +53,7 @@ impl<T> Kind<T> {
 }
 
 /// A resource of an account, with details of the type that belongs to its kind.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resource<T> {
     pub id: u128,
     /// Name of the account.

@@ -6,6 +6,7 @@ mod inventory;
 mod limits;
 mod plans;
 mod pruning;
+mod slices;
 mod writing;
 
 use std::pin::Pin;

@@ -34,6 +34,7 @@ impl LegCx<'_, '_> {
             | Command::EndUnanswered(_)
             | Command::Directory(_)
             | Command::TakeCalls(_)
+            | Command::TrunkSlices(_)
             | Command::Nodes(_)
             | Command::Learn { .. }
             | Command::Forget(_) => {}

@@ -9,7 +9,8 @@ use std::ops::RangeInclusive;
 /// The reason why a request is refused for now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RetryReason {
-    /// The trunk has reached its limit `max_cps`. New calls are possible again in the next second.
+    /// The trunk has reached its limit `max_cps`, or its slice of `max_calls`. New calls are possible again in the next
+    /// second.
     Pace,
     /// The trunk has reached its limit `max_calls`. A new call is possible again when a call ends.
     Calls,

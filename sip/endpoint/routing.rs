@@ -316,6 +316,7 @@ impl Endpoint {
             Command::EndUnanswered(call_ids) => self.expect_orphans(now, call_ids),
             Command::Directory(directory) => self.set_directory(directory),
             Command::TakeCalls(takes) => self.core.refuses_calls = !takes,
+            Command::TrunkSlices(slices) => self.trunks.set_slices(&mut self.core, now, &slices),
             Command::Nodes(nodes) => self.set_nodes(nodes),
             Command::Learn { binding, node } => self.phones.learn(&mut self.core, now, *binding, &node),
             Command::Forget(binding) => self.phones.forget(&mut self.core, now, binding),

@@ -28,7 +28,9 @@ use crate::probe::Probe;
 use crate::registration::{Registration, Reply, Step};
 use crate::timer::Owner;
 use crate::tls_fault::TransportFault;
-use crate::trunk::{CallDirection, KnownBy, Registered, Trunk, TrunkFault, TrunkState, TrunkStatus, TrunkTrouble};
+use crate::trunk::{
+    CallDirection, KnownBy, Registered, Trunk, TrunkFault, TrunkSlice, TrunkState, TrunkStatus, TrunkTrouble,
+};
 use crate::trunk_acl::TrunkName;
 
 /// Widest source network (IPv4, IPv6) that shows that an address belongs to a trunk. Carriers have networks of this
@@ -84,6 +86,8 @@ pub(super) struct Trunks {
     by_token: HashMap<u128, usize>,
     /// Trunks whose status changed since the status was last polled.
     changed: Vec<usize>,
+    /// Whether other servers share the limits of the trunks.
+    shares_limits: bool,
     outputs: VecDeque<TrunkOutput>,
 }
 
@@ -138,7 +142,11 @@ impl Trunks {
     /// Adds a trunk, and starts its registration and its probes.
     pub(super) fn add(&mut self, core: &mut Core, now: Instant, trunk: Trunk) {
         let index = self.states.len();
-        self.states.push(TrunkState::new(trunk, None, None));
+        let mut state = TrunkState::new(trunk, None, None);
+        if self.shares_limits {
+            state.set_slice(now, TrunkSlice::default());
+        }
+        self.states.push(state);
         self.start(core, now, index);
         self.update(core, index);
     }
@@ -525,9 +533,22 @@ impl Trunks {
         self.update(core, index);
     }
 
-    /// Returns whether the trunk has reached its `max_calls`.
+    /// Sets the slices of these trunks. A trunk without a slice until now gets the slice 0.
+    pub(super) fn set_slices(&mut self, core: &mut Core, now: Instant, slices: &[(TrunkName, TrunkSlice)]) {
+        let is_first = !mem::replace(&mut self.shares_limits, true);
+        for index in 0..self.states.len() {
+            let Some(state) = self.states.get_mut(index) else { continue };
+            let named = slices.iter().find(|(name, _)| *name == state.settings.trunk).map(|(_, slice)| *slice);
+            let Some(slice) = named.or_else(|| is_first.then(TrunkSlice::default)) else { continue };
+            state.set_slice(now, slice);
+            self.update(core, index);
+        }
+    }
+
+    /// Returns whether the trunk has reached its `max_calls` at this server alone. If only the slice is used up, there may
+    /// be room within a second.
     pub(super) fn is_full(&self, trunk: Option<usize>) -> bool {
-        trunk.and_then(|index| self.states.get(index)).is_some_and(TrunkState::is_full)
+        trunk.and_then(|index| self.states.get(index)).is_some_and(TrunkState::has_all_calls)
     }
 
     /// Counts the end of an admitted call.

@@ -182,7 +182,7 @@ impl View {
                 Some(Item::Missed(missed)) => {
                     shown = put(&self.paint.red(format!("{missed} lines were not shown")));
                 }
-                None => {}
+                Some(Item::Away(_)) | None => {}
             }
             while let Some(item) = held.due(Instant::now()).filter(|_| shown.is_ok()) {
                 shown = self.show(item).await;

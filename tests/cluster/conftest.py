@@ -24,17 +24,20 @@ _ADDRESSES = itertools.cycle(range(100, 190))  # of phones; carriers have the ad
 
 def pytest_addoption(parser):
     parser.addoption("--kills", type=float, metavar="MINUTES", help="also runs test_outages.py, and test_kills.py for so long")
+    parser.addoption("--measure", type=int, metavar="ROUNDS", help="also runs test_costs.py, which measures each cluster so often")
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "kills: runs for minutes, and only with --kills")
+    config.addinivalue_line("markers", "measure: runs for minutes, and only with --measure")
 
 
 def pytest_collection_modifyitems(config, items):
-    if config.getoption("--kills") is None:
-        left_out = [item for item in items if item.get_closest_marker("kills")]
-        items[:] = [item for item in items if item not in left_out]
-        config.hook.pytest_deselected(items=left_out)
+    for name in ("kills", "measure"):
+        if config.getoption(f"--{name}") is None:
+            left_out = [item for item in items if item.get_closest_marker(name)]
+            items[:] = [item for item in items if item not in left_out]
+            config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.hookimpl(wrapper=True)

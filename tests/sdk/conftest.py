@@ -1,5 +1,6 @@
 """Fixtures: the server, phones, and a web application, each ended with the test."""
 
+import functools
 import itertools
 import pathlib
 
@@ -7,7 +8,7 @@ import flask
 import pytest
 
 from conformance import telnyx_kinds
-from harness import skips
+from harness import nodes, skips
 from harness.audio import RATE, speech, write_capture
 from harness.browser import Browser
 from harness.engines import FileEngine, LiveEngine
@@ -68,14 +69,31 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.line(f"{group:15} {works:4} of {most:4}  {100 * works / max(most, 1):5.1f} %")
 
 
+def pytest_collection_modifyitems(items):
+    for item in items if nodes.COUNT > 1 else ():
+        if reason := nodes.why_not(item.originalname):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
 @pytest.fixture(scope="session")
-def start_tandem(tmp_path_factory):
+def make_server():
+    """What a server is made of: Tandem, or a cluster with TANDEM_TEST_NODES (harness/nodes.py)."""
+    if nodes.COUNT == 1:
+        yield Tandem
+        return
+    engines = nodes.Engines()
+    yield functools.partial(nodes.Nodes, engines)
+    engines.close()
+
+
+@pytest.fixture(scope="session")
+def start_tandem(tmp_path_factory, make_server):
     """Starts servers: start_tandem(resources="TOML"), with at=PATH on the data of one that has ended. Each is checked when it
     ends (see Tandem.stop)."""
     running = []
 
     def start(resources="", at=None, media=""):
-        server = Tandem(at or tmp_path_factory.mktemp("tandem"), resources, media)
+        server = make_server(at or tmp_path_factory.mktemp("tandem"), resources, media)
         running.append(server)
         return server
 

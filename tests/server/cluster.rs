@@ -1,5 +1,6 @@
 //! Several nodes: real processes with a real PostgreSQL and a real NATS server.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -15,18 +16,18 @@ use crate::program::Program;
 use crate::test_server::{ACCOUNT_SID, AUTH_TOKEN, asks, basic, settings};
 
 const FORM: &str = "application/x-www-form-urlencoded";
-const PAUSE: &str = "<Response><Gather timeout=\"60\"/></Response>";
+pub(crate) const PAUSE: &str = "<Response><Gather timeout=\"60\"/></Response>";
 
 /// The engines of a cluster.
-struct Engines {
-    postgres: PostgresServer,
+pub(crate) struct Engines {
+    pub(crate) postgres: PostgresServer,
     database: String,
-    nats: Nats,
+    pub(crate) nats: Nats,
     folder: TempDir,
 }
 
 /// A NATS server that can be stopped and started again.
-struct Nats {
+pub(crate) struct Nats {
     program: PathBuf,
     port: u16,
     child: Child,
@@ -44,12 +45,12 @@ impl Nats {
         Some(Self { program, port, child })
     }
 
-    fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    fn start_again(&mut self) {
+    pub(crate) fn start_again(&mut self) {
         self.child = run(&self.program, self.port);
     }
 }
@@ -68,7 +69,7 @@ fn run(program: &PathBuf, port: u16) -> Child {
 }
 
 impl Engines {
-    async fn start() -> Option<Self> {
+    pub(crate) async fn start() -> Option<Self> {
         let nats = Nats::start()?;
         let postgres = PostgresServer::start()?;
         let database = postgres.database("cluster").await;
@@ -78,7 +79,7 @@ impl Engines {
     }
 
     /// Writes the configuration of a node, and returns its path.
-    fn configure(&self, name: &str, more: &str) -> PathBuf {
+    pub(crate) fn configure(&self, name: &str, more: &str) -> PathBuf {
         let folder = self.folder.path().join(name);
         std::fs::create_dir_all(&folder).unwrap();
         let file = folder.join("tandem.toml");
@@ -90,7 +91,7 @@ impl Engines {
         file
     }
 
-    async fn node(&self, name: &str, more: &str) -> Program {
+    pub(crate) async fn node(&self, name: &str, more: &str) -> Program {
         let node = Program::start(&self.configure(name, more)).await;
         // A new node takes calls when the others know it.
         wait_until(PATIENCE, "the node takes calls", async || node.api.get("/readyz").await.status == 200).await;
@@ -99,21 +100,26 @@ impl Engines {
 }
 
 /// Two nodes that see each other, and the application of the number 100 at both.
-struct Pair {
-    a: Program,
-    b: Program,
+pub(crate) struct Pair {
+    pub(crate) a: Program,
+    pub(crate) b: Program,
     /// The settings of the number.
-    numbers: String,
-    app: App,
+    pub(crate) numbers: String,
+    pub(crate) app: App,
     // The nodes end before their engines.
-    engines: Engines,
+    pub(crate) engines: Engines,
 }
 
 impl Pair {
-    async fn start() -> Option<Self> {
+    pub(crate) async fn start() -> Option<Self> {
+        Self::start_with("").await
+    }
+
+    /// Starts nodes with `more` in their configuration.
+    pub(crate) async fn start_with(more: &str) -> Option<Self> {
         let engines = Engines::start().await?;
         let app = application().await;
-        let numbers = asks("100", app.address);
+        let numbers = asks("100", app.address) + more;
         let (a, b) = (engines.node("a", &numbers).await, engines.node("b", &numbers).await);
         for node in [&a, &b] {
             sees(node, 2).await;
@@ -123,12 +129,12 @@ impl Pair {
 }
 
 /// Returns the path of a call in the REST API.
-fn call_path(sid: &str) -> String {
+pub(crate) fn call_path(sid: &str) -> String {
     format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Calls/{sid}.json")
 }
 
 /// Waits until a node sees this number of nodes.
-async fn sees(node: &Program, count: usize) {
+pub(crate) async fn sees(node: &Program, count: usize) {
     wait_until(PATIENCE, "the nodes see each other", async || {
         let nodes = node.api.get("/console/nodes").await.json();
         nodes["nodes"].as_array().is_some_and(|nodes| nodes.len() == count)
@@ -137,7 +143,7 @@ async fn sees(node: &Program, count: usize) {
 }
 
 /// Waits until the database has the answered call of another node. Its far end can then get a BYE.
-async fn stored(node: &Program, sid: &str) {
+pub(crate) async fn stored(node: &Program, sid: &str) {
     wait_until(PATIENCE, "the answered call is stored", async || {
         let calls = node.api.get("/console/calls").await.json();
         let is_stored = |call: &serde_json::Value| call["id"] == sid && call["status"] == "in-progress";
@@ -146,7 +152,7 @@ async fn stored(node: &Program, sid: &str) {
     .await;
 }
 
-async fn application() -> App {
+pub(crate) async fn application() -> App {
     App::start(|request: &AppRequest| if request.path == "/voice" { PAUSE.to_owned() } else { String::new() }).await
 }
 
@@ -356,4 +362,110 @@ async fn a_wrong_configuration_of_a_node_ends_the_start_with_one_line() {
     engines.nats.stop();
     let text = refusal(engines.configure("b", "")).await;
     assert!(text.contains("cluster.bus: nats://127.0.0.1:") && text.contains("refused"), "{text}");
+}
+
+/// Waits until a conference has these participants, by a node.
+async fn participants(node: &Program, conference: &str, count: usize) -> Vec<serde_json::Value> {
+    let path = format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Conferences/{conference}/Participants.json");
+    wait_until(PATIENCE, "the participants", async || {
+        let listed = node.api.get(&path).await.json();
+        listed["participants"].as_array().is_some_and(|all| all.len() == count)
+    })
+    .await;
+    node.api.get(&path).await.json()["participants"].as_array().cloned().unwrap_or_default()
+}
+
+const ROOM: &str = "<Response><Dial><Conference statusCallback=\"/conference\" \
+                    statusCallbackEvent=\"start end join leave\">room</Conference></Dial><Gather timeout=\"60\"/></Response>";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_of_two_nodes_are_in_one_conference_and_a_node_that_dies_takes_only_its_callers_away() {
+    let Some(engines) = Engines::start().await else { return };
+    let app =
+        App::start(|request: &AppRequest| if request.path == "/voice" { ROOM.to_owned() } else { String::new() }).await;
+    let numbers = asks("100", app.address);
+    let (a, b) = (engines.node("a", &numbers).await, engines.node("b", &numbers).await);
+    for node in [&a, &b] {
+        sees(node, 2).await;
+    }
+    let (mut at_a, mut at_b, mut second) = (Phone::new().await, Phone::new().await, Phone::new().await);
+    at_b.call(b.udp, "100").await;
+    let joins = |name: &'static str, nth: usize| {
+        let app = &app;
+        async move {
+            let has =
+                |request: &AppRequest| request.path == "/conference" && request.field("StatusCallbackEvent") == name;
+            wait_until(PATIENCE, name, async || app.requests.all().iter().filter(|one| has(one)).count() > nth).await;
+            app.requests.all().into_iter().filter(|one| has(one)).nth(nth).unwrap()
+        }
+    };
+    let conference = joins("participant-join", 0).await.field("ConferenceSid");
+    at_a.call(a.udp, "100").await;
+    let joined = joins("participant-join", 1).await;
+    assert_eq!(joined.field("ConferenceSid"), conference, "one conference");
+    let started = joins("conference-start", 0).await;
+    assert_eq!(started.field("ConferenceSid"), conference);
+    let sid_of_a = joined.field("CallSid");
+    // Each node answers for the conference, and changes the participant of the other.
+    for node in [&a, &b] {
+        assert_eq!(participants(node, &conference, 2).await.len(), 2);
+    }
+    let path = format!("/Conferences/{conference}/Participants/{sid_of_a}.json");
+    for node in [&a, &b] {
+        for muted in ["true", "false"] {
+            let changed = node.api.post(&path, &format!("Muted={muted}")).await;
+            assert_eq!(changed.status, 200, "{}", String::from_utf8_lossy(&changed.body));
+            assert_eq!(changed.json()["muted"].to_string(), muted);
+        }
+    }
+    // A participant that is called by the name of the conference is called by the node of the conference.
+    let from = "From=%2B15550001&To=";
+    let called = a.api.post("/Conferences/room/Participants.json", &format!("{from}{}", second.uri())).await;
+    assert_eq!(called.status, 201, "{}", String::from_utf8_lossy(&called.body));
+    assert_eq!(called.json()["conference_sid"], *conference);
+    second.until(SipEvent::Invited).await;
+    second.pick_up().await;
+    participants(&a, &conference, 3).await;
+    // The participant of node A is removed, and its call continues with the next verb.
+    let removed = a.api.delete(&format!("/2010-04-01/Accounts/{ACCOUNT_SID}{path}")).await;
+    assert_eq!(removed.status, 204);
+    assert_eq!(joins("participant-leave", 0).await.field("CallSid"), sid_of_a);
+    participants(&b, &conference, 2).await;
+    assert_eq!(a.api.get(&call_path(&sid_of_a)).await.json()["status"], "in-progress");
+
+    // Another caller of node A joins, and node A dies.
+    let mut third = Phone::new().await;
+    third.call(a.udp, "100").await;
+    let joined = joins("participant-join", 3).await;
+    stored(&b, &joined.field("CallSid")).await;
+    stored(&b, &sid_of_a).await;
+    a.kill().await;
+    third.until(SipEvent::Bye).await;
+    at_a.until(SipEvent::Bye).await;
+    assert_eq!(joins("participant-leave", 1).await.field("CallSid"), joined.field("CallSid"));
+    participants(&b, &conference, 2).await;
+
+    // Node A is back with a caller in the conference of node B, and node B dies: the call of node A continues.
+    let a = engines.node("a", &numbers).await;
+    sees(&a, 2).await;
+    let mut fourth = Phone::new().await;
+    fourth.call(a.udp, "100").await;
+    let sid = joins("participant-join", 4).await.field("CallSid");
+    participants(&b, &conference, 3).await;
+    b.kill().await;
+    at_b.until(SipEvent::Bye).await;
+    assert_eq!(joins("conference-end", 0).await.field("ConferenceSid"), conference);
+    assert_eq!(a.api.get(&call_path(&sid)).await.json()["status"], "in-progress");
+    let leaves = app.requests.all().into_iter().filter(|one| one.field("StatusCallbackEvent") == "participant-leave");
+    // A webhook whose answer node B did not store is sent again.
+    let numbers: BTreeSet<_> =
+        leaves.filter(|one| one.field("CallSid") == sid).map(|one| one.field("SequenceNumber")).collect();
+    assert_eq!(numbers.len(), 1, "the leave is reported once");
+    // The name is free.
+    let mut fifth = Phone::new().await;
+    fifth.call(a.udp, "100").await;
+    let is_new = |one: &AppRequest| {
+        one.field("StatusCallbackEvent") == "participant-join" && one.field("ConferenceSid") != conference
+    };
+    app.requests.find("the next conference", is_new).await;
 }

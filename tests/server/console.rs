@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use crate::app::{App, AppRequest};
 use crate::log::PATIENCE;
 use crate::phone::{Phone, SipEvent};
-use crate::test_server::{ACCOUNT_SID, API_KEY, AUTH_TOKEN, TestServer, asks, basic, inline};
+use crate::test_server::{ACCOUNT_SID, API_KEY, AUTH_TOKEN, Api, TestServer, asks, basic, inline};
 
 const OTHER_SID: &str = "AC00000000000000000000000000000002";
 
@@ -452,32 +452,30 @@ async fn a_list_has_live_and_ended_calls_each_once() {
 }
 
 /// Requests a list with these additional header lines. Returns the connection.
-async fn request_list(server: &TestServer, list: &str, authorization: &str, lines: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(server.api.0).await.unwrap();
-    let request = format!(
-        "GET /console/{list} HTTP/1.1\r\nHost: {}\r\nAuthorization: {authorization}\r\n{lines}\r\n",
-        server.api.0
-    );
+async fn request_list(api: Api, list: &str, authorization: &str, lines: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(api.0).await.unwrap();
+    let request =
+        format!("GET /console/{list} HTTP/1.1\r\nHost: {}\r\nAuthorization: {authorization}\r\n{lines}\r\n", api.0);
     stream.write_all(request.as_bytes()).await.unwrap();
     stream
 }
 
 /// The lines of a followed list, as server-sent events.
-struct Followed {
+pub(crate) struct Followed {
     lines: Lines<BufReader<TcpStream>>,
-    seen: Vec<Value>,
+    pub(crate) seen: Vec<Value>,
 }
 
 impl Followed {
     /// Follows a list with the Twilio credentials of the account.
-    async fn start(server: &TestServer, list: &str) -> Self {
+    pub(crate) async fn start(api: Api, list: &str) -> Self {
         let account = basic(ACCOUNT_SID, AUTH_TOKEN);
-        let stream = request_list(server, list, &account, "Accept: text/event-stream\r\n").await;
+        let stream = request_list(api, list, &account, "Accept: text/event-stream\r\n").await;
         Self { lines: BufReader::new(stream).lines(), seen: Vec::new() }
     }
 
     /// Waits until the lines so far have this property.
-    async fn until(&mut self, what: &str, holds: impl Fn(&[Value]) -> bool) {
+    pub(crate) async fn until(&mut self, what: &str, holds: impl Fn(&[Value]) -> bool) {
         let read = async {
             while !holds(&self.seen) {
                 let line = self.lines.next_line().await.unwrap().expect("a further line");
@@ -490,7 +488,7 @@ impl Followed {
     }
 
     /// Waits until the last row with this key has left the list.
-    async fn gone(&mut self, key: &Value) {
+    pub(crate) async fn gone(&mut self, key: &Value) {
         self.until("the row leaves the list", |lines| {
             lines
                 .iter()
@@ -510,8 +508,8 @@ async fn a_follower_of_live_calls_gets_all_calls_and_each_verb_measurement_and_e
     other.call(server.udp, "100").await;
     let page = server.api.get("/console/live?limit=1").await.json();
     assert_eq!((page["live"].as_array().unwrap().len(), page["next"].is_string()), (1, true), "{page}");
-    let mut live = Followed::start(&server, "live?follow=true&limit=1").await;
-    let mut calls = Followed::start(&server, "calls?follow=true&status=live").await;
+    let mut live = Followed::start(server.api, "live?follow=true&limit=1").await;
+    let mut calls = Followed::start(server.api, "calls?follow=true&status=live").await;
     let rows =
         |lines: &[Value]| -> Vec<Value> { lines.iter().filter(|line| line["live"].is_object()).cloned().collect() };
     live.until("both calls are listed", |lines| rows(lines).len() == 2).await;
@@ -545,7 +543,7 @@ async fn a_follower_of_live_calls_gets_all_calls_and_each_verb_measurement_and_e
 
 /// Follows the list of calls. Returns the connection, and the first line of the response.
 async fn follow(server: &TestServer, authorization: &str) -> (TcpStream, String) {
-    let mut stream = request_list(server, "calls?follow=true", authorization, "").await;
+    let mut stream = request_list(server.api, "calls?follow=true", authorization, "").await;
     let mut head = [0; 12];
     let read = tokio::time::timeout(PATIENCE, stream.read_exact(&mut head));
     read.await.expect("a response in time").unwrap();

@@ -26,6 +26,8 @@ mod bridge;
 mod browser;
 mod causes;
 mod cluster;
+mod cluster_events;
+mod cluster_limits;
 mod conferences;
 mod console;
 mod crash;

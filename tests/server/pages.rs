@@ -10,9 +10,9 @@ use tokio_tungstenite::tungstenite::Message as Frame;
 
 use crate::log::PATIENCE;
 use crate::phone::Phone;
-use crate::test_server::{TestServer, inline};
+use crate::test_server::{Api, TestServer, inline};
 
-const USERS: &str = "[[endpoints]]\naccount = \"acme\"\nusername = \"alice\"\npassword = \"of alice\"\n\
+pub(crate) const USERS: &str = "[[endpoints]]\naccount = \"acme\"\nusername = \"alice\"\npassword = \"of alice\"\n\
                      [[endpoints]]\naccount = \"acme\"\nusername = \"bob\"\npassword = \"of bob\"\n";
 /// The offer of a browser.
 pub(crate) const OFFER: &str = "v=0\r\no=- 7 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n\
@@ -22,26 +22,26 @@ pub(crate) const OFFER: &str = "v=0\r\no=- 7 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\
                      a=rtpmap:0 PCMU/8000\r\na=rtpmap:126 telephone-event/8000\r\n";
 
 /// A WebSocket with frames of JSON.
-struct Socket(WebSocketStream<TcpStream>);
+pub(crate) struct Socket(WebSocketStream<TcpStream>);
 
 impl Socket {
-    async fn open(server: &TestServer, path: &str) -> Self {
-        let stream = TcpStream::connect(server.api.0).await.unwrap();
-        let url = format!("ws://{}{path}", server.api.0);
+    pub(crate) async fn open(api: Api, path: &str) -> Self {
+        let stream = TcpStream::connect(api.0).await.unwrap();
+        let url = format!("ws://{}{path}", api.0);
         Self(tokio_tungstenite::client_async(url, stream).await.unwrap().0)
     }
 
-    async fn send(&mut self, text: impl Into<String>) {
+    pub(crate) async fn send(&mut self, text: impl Into<String>) {
         self.0.send(Frame::text(text.into())).await.unwrap();
     }
 
-    async fn request(&mut self, id: u32, method: &str, params: Value) {
+    pub(crate) async fn request(&mut self, id: u32, method: &str, params: Value) {
         let request = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
         self.send(request.to_string()).await;
     }
 
     /// Waits for a frame with this property. `None` means that the socket was closed.
-    async fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
+    pub(crate) async fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
         let found = async {
             while let Some(Ok(frame)) = self.0.next().await {
                 let Frame::Text(text) = frame else { continue };
@@ -64,8 +64,8 @@ impl Socket {
     }
 
     /// Logs in as a user, in this session.
-    async fn log_in(server: &TestServer, user: &str, session: Option<&str>) -> (Self, Value) {
-        let mut socket = Self::open(server, "/").await;
+    pub(crate) async fn log_in(api: Api, user: &str, session: Option<&str>) -> (Self, Value) {
+        let mut socket = Self::open(api, "/").await;
         let params = json!({ "login": user, "passwd": format!("of {user}"), "sessid": session });
         socket.request(1, "login", params).await;
         socket.result(1).await;
@@ -81,7 +81,7 @@ fn users(more: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_the_user_of_a_lost_page_can_take_up_its_calls() {
     let server = TestServer::start(&users("")).await;
-    let (mut alice, lost) = Socket::log_in(&server, "alice", Some("the session")).await;
+    let (mut alice, lost) = Socket::log_in(server.api, "alice", Some("the session")).await;
     assert_eq!(lost, json!([]));
     let dialog = json!({ "callID": "the call", "destination_number": "100" });
     alice.request(2, "telnyx_rtc.invite", json!({ "sdp": OFFER, "dialogParams": dialog })).await;
@@ -89,7 +89,7 @@ async fn only_the_user_of_a_lost_page_can_take_up_its_calls() {
     assert!(answer["params"]["sdp"].as_str().unwrap().contains("a=setup:"), "{answer}");
     drop(alice);
     // A page that knows the names of the session and of the call, but has another user.
-    let (mut bob, lost) = Socket::log_in(&server, "bob", Some("the session")).await;
+    let (mut bob, lost) = Socket::log_in(server.api, "bob", Some("the session")).await;
     assert_eq!(lost, json!([]));
     for (id, method) in (2..).zip(["bye", "answer", "attach", "modify", "info"]) {
         let params = json!({ "sdp": OFFER, "dtmf": "1", "action": "hold", "dialogParams": { "callID": "the call" } });
@@ -97,7 +97,7 @@ async fn only_the_user_of_a_lost_page_can_take_up_its_calls() {
         bob.result(id).await;
     }
     // The call is still there for its own user.
-    let own = async || Socket::log_in(&server, "alice", Some("the session")).await;
+    let own = async || Socket::log_in(server.api, "alice", Some("the session")).await;
     let mut found = None;
     wait_until(PATIENCE, "the call that waits for its page", async || {
         let (socket, lost) = own().await;
@@ -124,11 +124,11 @@ async fn a_socket_without_a_login_has_no_effect_and_is_closed() {
     let mut phone = Phone::new().await;
     phone.call(server.udp, "100").await;
     // A first frame that no SDK sends.
-    let mut socket = Socket::open(&server, "/").await;
+    let mut socket = Socket::open(server.api, "/").await;
     socket.send("GET / HTTP/1.1").await;
     assert!(socket.is_closed().await);
     // A wrong password.
-    let mut socket = Socket::open(&server, "/").await;
+    let mut socket = Socket::open(server.api, "/").await;
     socket.request(1, "login", json!({ "login": "alice", "passwd": "wrong" })).await;
     assert_eq!(socket.result(1).await["error"]["code"], -32001);
     let dialog = json!({ "callID": "1", "destination_number": "100" });
@@ -136,7 +136,7 @@ async fn a_socket_without_a_login_has_no_effect_and_is_closed() {
     assert_eq!(socket.result(2).await["error"]["code"], -32000);
     assert!(socket.is_closed().await);
     // A forged token, and calls without a token.
-    let mut socket = Socket::open(&server, "/signal").await;
+    let mut socket = Socket::open(server.api, "/signal").await;
     socket.send(r#"{"type":"listen","payload":{"token":"e30.e30.e30"}}"#).await;
     let refused = socket.until(|frame| frame["type"] == "error").await.unwrap();
     assert_eq!(refused["payload"]["error"]["code"], 31204);
@@ -144,7 +144,7 @@ async fn a_socket_without_a_login_has_no_effect_and_is_closed() {
     assert!(socket.until(|frame| frame["type"] == "error").await.is_some());
     assert!(socket.is_closed().await);
     // A frame that is larger than the limit.
-    let mut socket = Socket::open(&server, "/signal").await;
+    let mut socket = Socket::open(server.api, "/signal").await;
     socket.send(format!("{{\"type\":\"{}\"}}", "x".repeat(100_000))).await;
     assert!(socket.is_closed().await);
     assert_eq!(server.live_legs(), 1, "the phone's call goes on");

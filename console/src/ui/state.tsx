@@ -89,7 +89,7 @@ export function Note({ text }: { text: string | null }) {
     if (!text) return null;
     return (
         <p class="notice warn" role="status">
-            The list has stopped: {text}. Connecting again…
+            {text}
         </p>
     );
 }

@@ -129,6 +129,11 @@ impl<T: InventoryItem> ResourceCache<T> {
         rows.ids.get(key).and_then(|id| rows.by_id.get(id)).cloned()
     }
 
+    /// Calls a function with each resource of all accounts. The order is not defined. The function must not wait.
+    pub fn for_each(&self, mut see: impl FnMut(&Resource<T>)) {
+        self.rows.read().by_id.values().for_each(|row| see(row));
+    }
+
     /// Returns the keys of the resources of all accounts. The order is not defined.
     pub fn keys(&self) -> Vec<String> {
         self.some_keys(usize::MAX)

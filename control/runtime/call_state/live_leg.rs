@@ -14,6 +14,8 @@ use tandem_siprec as siprec;
 use tandem_speech::tap::SpeechTap;
 use tandem_streams::StreamHandle;
 use tokio::sync::oneshot;
+
+use crate::call_task::conferencing::Arriving;
 use tokio::task::AbortHandle;
 
 use tandem_legs::LegIo;
@@ -54,6 +56,8 @@ pub(crate) struct Attachments {
     pub renders: HashMap<OpId, AbortHandle>,
     /// The leg's membership in a conference.
     pub seat: Option<Seat>,
+    /// The conference that the leg is about to join.
+    pub arriving: Option<Arriving>,
     /// The leg's membership in a queue.
     pub queue_membership: Option<QueueMembership>,
     /// The leg's request for the first caller in a queue.
@@ -118,6 +122,7 @@ impl Attachments {
         if let Some(conversation) = self.conversation.take() {
             conversation.stop();
         }
+        self.arriving = None;
         self.seat = None;
         self.queue_membership = None;
         self.agent_request = None;

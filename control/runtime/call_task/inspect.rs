@@ -87,7 +87,8 @@ impl CallTask {
             let Some(info) = self.state.call.leg(*leg) else { continue };
             let topic = Topic::of_call(Kind::Verb, &info.account, slice::from_ref(&info.session), Some(*leg));
             self.services.events.publish(topic, || {
-                Event::Verb(VerbChange { leg: *leg, session: info.session, account: info.account.clone(), verb })
+                let (session, account, verb) = (info.session, info.account.clone(), verb.map(Into::into));
+                Event::Verb(VerbChange { leg: *leg, session, account, verb })
             });
         }
     }
@@ -120,8 +121,18 @@ impl CallTask {
         }
         let topic = Topic::of_call(Kind::LegQuality, &info.account, slice::from_ref(&info.session), Some(leg));
         self.services.events.publish(topic, || {
-            let (session, account) = (info.session, info.account.clone());
-            Event::LegQuality(LegQuality { at: now.time, leg, session, account, quality, is_busy })
+            let (session, account, dialect) = (info.session, info.account.clone(), Arc::clone(&info.dialect));
+            let lacks_audio = self.services.counters.lacks_audio(leg);
+            Event::LegQuality(LegQuality {
+                at: now.time,
+                leg,
+                session,
+                account,
+                dialect,
+                quality,
+                lacks_audio,
+                is_busy,
+            })
         });
     }
 }

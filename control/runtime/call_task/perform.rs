@@ -115,14 +115,7 @@ impl CallTask {
             LegCommand::LeaveQueue => self.with_leg(leg, |live| live.attachments.queue_membership = None),
             LegCommand::DequeueFirst { queue } => self.take_from_queue(leg, &queue),
             LegCommand::StopDequeue => self.with_leg(leg, |live| live.attachments.agent_request = None),
-            LegCommand::LeaveConference { why, leg: info } => {
-                self.with_leg(leg, |live| {
-                    if let Some(seat) = live.attachments.seat.take() {
-                        seat.leave(&info, why);
-                    }
-                    live.io.command(media::Command::Leave);
-                });
-            }
+            LegCommand::LeaveConference { why, leg: info } => self.leave_conference(leg, &info, why),
             LegCommand::Echo(on) => self.engine(leg, media::Command::Echo(on)),
             LegCommand::Ring { progress } => self.with_leg(leg, |live| live.io.ring(progress)),
             LegCommand::ReportNextPacket => self.engine(leg, media::Command::ReportNextPacket),

@@ -20,8 +20,33 @@ const MAX_PAGES: usize = 32;
 
 impl Calls {
     /// Makes a page reachable as this user, who has proved the name with a token or a password. `contact` is an id that no
-    /// other contact has. From now on, calls to the user ring at the page. Returns `false` if the user has too many pages.
+    /// other contact has. From now on, calls to the user ring at the page, from all nodes of a cluster. Returns `false` if the
+    /// user has too many pages.
     pub fn connect_page(&self, user: &clients::User, contact: u128, page: Arc<dyn WebPhone>) -> bool {
+        let sdk = page.sdk().to_owned();
+        let connected = self.lend_page(user, contact, page);
+        if connected {
+            self.announce_page(contact, Some(user.clone()), &sdk);
+        }
+        connected
+    }
+
+    /// Makes a page reachable by its contact alone, from all nodes of a cluster.
+    pub fn connect_unnamed_page(&self, contact: u128, page: Arc<dyn WebPhone>) {
+        let sdk = page.sdk().to_owned();
+        self.services().pages.add(contact, page);
+        self.announce_page(contact, None, &sdk);
+    }
+
+    /// Ends the reachability of a page that is known by its contact alone.
+    pub fn disconnect_unnamed_page(&self, contact: u128) {
+        self.services().pages.remove(contact);
+        self.withdraw_page(contact);
+    }
+
+    /// Makes a page, of any node, reachable as this user for the calls of this node. Returns `false` if the user has too many
+    /// pages.
+    pub fn lend_page(&self, user: &clients::User, contact: u128, page: Arc<dyn WebPhone>) -> bool {
         let services = self.services();
         if services.clients.contacts_with_token(user).len() >= MAX_PAGES {
             return false;
@@ -38,12 +63,15 @@ impl Calls {
         let services = self.services();
         services.clients.remove(user, contact);
         services.pages.remove(contact);
+        self.withdraw_page(contact);
         self.publish_page(user, false);
     }
 
     /// Handles a signal of a page about the leg or the branch with this id. Never waits.
     pub fn signal_of_page(&self, id: LegId, event: SignalEvent) {
-        self.registry().signal(id, event);
+        if let Some(event) = self.report_elsewhere(id, event) {
+            self.registry().signal(id, event);
+        }
     }
 
     /// Handles a call of a page: admits it as the leg with this new id, or refuses it. Without a `route`, the called

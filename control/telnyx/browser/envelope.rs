@@ -54,7 +54,7 @@ impl Envelope for Plain {
         let mut ids = Map::new();
         ids.insert("telnyx_call_control_id".into(), id::call_control_id(call.leg).into());
         ids.insert("telnyx_leg_id".into(), id::uuid(call.leg.0).into());
-        if let Some(leg) = self.calls.live_leg(call.leg) {
+        if let Some(leg) = self.calls.leg_of_page(call.leg) {
             ids.insert("telnyx_session_id".into(), id::uuid(leg.session.0).into());
             ids.extend(leg.client_state.clone().map(|state| ("client_state".into(), state.into())));
         }
@@ -70,7 +70,7 @@ impl Envelope for Plain {
     }
 
     fn held(&self, call: &Facts, held: bool) {
-        let Some(leg) = self.calls.live_leg(call.leg).filter(|leg| *leg.dialect == *NAME) else { return };
+        let Some(leg) = self.calls.leg_of_page(call.leg).filter(|leg| *leg.dialect == *NAME) else { return };
         let notice = webhook::held(&leg, held, clock::time());
         notice.into_iter().for_each(|notice| self.notices.send(&leg, &Telnyx, notice));
     }

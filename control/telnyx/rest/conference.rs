@@ -29,7 +29,7 @@ use super::error::ApiError;
 use super::parameters::Parameters;
 use super::repeat::Repeats;
 use super::resources::listing::{ListFields, Listing};
-use super::{Caller, Payload, Segments, dial, known as leg_of, leg, once};
+use super::{Caller, Payload, Segments, dial, known as leg_of, leg, once_in_cluster};
 use crate::{NAME, id, time};
 
 pub(super) const BEEPS: &[(&str, Beep)] =
@@ -50,7 +50,7 @@ pub(super) async fn create(
 ) -> Result<Json<Value>, ApiError> {
     let parameters = Parameters(&body);
     let scope = format!("{} conferences", account.name);
-    once(&repeats, &scope, parameters, open(&app, &account, parameters)).await
+    once_in_cluster(&app, &repeats, &scope, parameters, open(&app, &account, parameters)).await
 }
 
 async fn open(app: &App, account: &Account, parameters: Parameters<'_>) -> Result<Value, ApiError> {
@@ -71,7 +71,8 @@ async fn open(app: &App, account: &Account, parameters: Parameters<'_>) -> Resul
     let opened = opened.map_err(|why| match why {
         OpenError::NameInUse => ApiError::conference_name_in_use(),
         OpenError::Refused(refused) => refusal(refused),
-        OpenError::NoRoom(_) | OpenError::Over => ApiError::conference_over(),
+        OpenError::NotOpened(why) => why.into(),
+        OpenError::Over => ApiError::conference_over(),
     })?;
     // The room reports the application only later, so the application comes from the leg.
     let application = leg_of(app, account, leg).await?.and_then(|leg| leg.application.clone());
@@ -441,6 +442,9 @@ impl From<JoinRefusal> for ApiError {
         match why {
             JoinRefusal::Refused(state::Refused::Full) => Self::conference_full(),
             JoinRefusal::NoRoom(_) | JoinRefusal::Refused(_) => Self::conference_over(),
+            JoinRefusal::Elsewhere(_) | JoinRefusal::NoOwner(_) | JoinRefusal::NoName(_) => {
+                Self::unavailable(&why.to_string())
+            }
             JoinRefusal::NoLegToCoach | JoinRefusal::CoachedIsOnHold => Self::no_such_call("whisper_call_control_ids"),
         }
     }

@@ -324,6 +324,7 @@ impl ApiError {
     pub(super) fn refusal(action: Action, refused: Refused) -> Option<Self> {
         let unable = |detail: &str| Self::unprocessable(10027, "Unprocessable Entity", detail);
         match (refused, action) {
+            (Refused::NoAnswer, _) => Some(Self::unavailable(&refused.to_string())),
             (Refused::NoSuchLeg, _) => Some(Self::no_such_call("call_control_id")),
             (Refused::Ended, _) => Some(Self::call_ended()),
             (Refused::NotAnswered, Action::RecordStart) => {

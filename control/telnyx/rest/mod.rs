@@ -214,7 +214,7 @@ async fn dial(
         };
         Ok(json!({ "data": dialled(&created) }))
     };
-    let answer = once(&repeats, account.name.as_str(), parameters, execute).await?;
+    let answer = once_in_cluster(&app, &repeats, account.name.as_str(), parameters, execute).await?;
     Ok((Extension(published::unused("dial", &body)), answer))
 }
 
@@ -307,6 +307,25 @@ async fn once(
             answer.get_or_try_init(|| execute).await.cloned().map(Json)
         }
     }
+}
+
+/// Does the same as [`once`] for a request that any node of a cluster may receive.
+async fn once_in_cluster(
+    app: &App,
+    repeats: &Repeats,
+    scope: &str,
+    parameters: Parameters<'_>,
+    execute: impl Future<Output = Result<Value, ApiError>> + Send,
+) -> Result<Json<Value>, ApiError> {
+    // The future of a new call is large. Without the box, the stack of a thread is too small for the futures around it.
+    let execute = Box::pin(execute);
+    let execute = async {
+        match parameters.text("command_id")? {
+            None => execute.await,
+            Some(command_id) => repeats.in_cluster(app.calls.services(), scope, command_id, execute).await,
+        }
+    };
+    once(repeats, scope, parameters, execute).await
 }
 
 async fn perform(app: &App, leg: LegId, action: Action, plan: action::Plan) -> Result<Value, ApiError> {

@@ -48,7 +48,7 @@ pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
     let Some((name, below)) = below.split_first() else {
         return match x.verb {
             Verb::Get => list(x).await,
-            Verb::Post => open(x),
+            Verb::Post => open(x).await,
             _ => Err(ApiError::method_not_allowed(allow::GET_POST)),
         };
     };
@@ -105,7 +105,7 @@ async fn list(x: &RestContext<'_>) -> Answer {
 }
 
 /// Opens a conference without participants. The conference ends after a time limit if no participant joins.
-fn open(x: &RestContext<'_>) -> Answer {
+async fn open(x: &RestContext<'_>) -> Answer {
     let parameters = x.parameters;
     let name = parameters.get("FriendlyName").ok_or_else(|| ApiError::bad(20001, "FriendlyName is required"))?;
     let name: Arc<str> = request::conference_name(name)?.into();
@@ -118,7 +118,7 @@ fn open(x: &RestContext<'_>) -> Answer {
         max_participants: u16::try_from(max_participants).unwrap_or(250),
         opening: Some(Arc::new(opening)),
     };
-    let opened = operations::open(&x.app.calls, spec).map_err(|why| match why {
+    let opened = operations::open(&x.app.calls, spec).await.map_err(|why| match why {
         OpenError::NameInUse => {
             let message = format!("A conference named {name} already exists");
             ApiError::new(StatusCode::CONFLICT, 20409, message)
@@ -128,6 +128,12 @@ fn open(x: &RestContext<'_>) -> Answer {
     let opened = opened?;
     x.warn(ProblemOwner::Account(&x.account.name), None, request::conference_warnings(parameters));
     Ok((StatusCode::CREATED, Json(conference::conference(x.owner(), &opened.info))).into_response())
+}
+
+/// Another node of the cluster does not answer.
+pub(super) fn no_answer(why: &dyn Display) -> ApiError {
+    tracing::warn!(%why, "the request could not be sent to another node");
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, 20503, "Another node of the cluster does not answer")
 }
 
 fn unavailable(why: &dyn Display) -> ApiError {
@@ -302,6 +308,7 @@ impl From<JoinRefusal> for ApiError {
     fn from(why: JoinRefusal) -> Self {
         match why {
             JoinRefusal::NoRoom(why) => unavailable(&why),
+            JoinRefusal::Elsewhere(_) | JoinRefusal::NoOwner(_) | JoinRefusal::NoName(_) => no_answer(&why),
             JoinRefusal::Refused(Refused::Over | Refused::Unknown) => {
                 Self::bad(NO_CONFERENCE, "The conference has ended")
             }

@@ -596,6 +596,7 @@ impl RestContext<'_> {
                 ApiError::bad(21220, "The call's state does not allow this.")
             }
             Refused::ForbiddenAddress => ApiError::bad(20001, "The address is not permitted"),
+            Refused::NoAnswer => conferences::no_answer(&refused),
             Refused::TooMany => {
                 let message = "This call already has the maximum number of these";
                 ApiError::new(StatusCode::TOO_MANY_REQUESTS, 20429, message)

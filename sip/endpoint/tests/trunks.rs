@@ -3,7 +3,7 @@
 use super::*;
 use crate::digest::Credentials;
 use crate::tls_fault::{TlsFault, TransportFault};
-use crate::trunk::{Health, Register, Registered, Trunk, TrunkFault, TrunkStatus, TrunkTrouble};
+use crate::trunk::{Health, Register, Registered, Trunk, TrunkFault, TrunkSlice, TrunkStatus, TrunkTrouble};
 
 const LEG: LegId = LegId(1);
 const PEER: &str = "127.0.0.2:5060";
@@ -245,6 +245,27 @@ fn calls_above_the_limit_of_a_trunk_are_refused_until_a_call_ends() {
     assert_eq!((bench.ended().1, bench.trunk_status().calls), (Some(486), 0));
     bench.receive(invite("sip:+15551230001@127.0.0.1", 2));
     bench.expect("SIP/2.0 100 ");
+}
+
+#[test]
+fn a_trunk_with_shared_limits_refuses_calls_above_its_slice() {
+    let mut bench = Bench::with_trunk(|trunk| trunk.max_calls = Some(5));
+    bench.endpoint.core.config.trunks[0].networks = vec!["127.0.0.0/8".parse().unwrap()];
+    let arrives = |bench: &mut Bench, call: u32, status: &str| {
+        bench.receive(invite("sip:+15551230001@127.0.0.1", call));
+        bench.expect(&format!("SIP/2.0 {status} "));
+    };
+    bench.command(Command::TrunkSlices(Vec::new()));
+    assert_eq!(bench.trunk_status().slice, Some(TrunkSlice::default()));
+    arrives(&mut bench, 1, "503");
+    let slice = TrunkSlice { calls: 1, ..TrunkSlice::default() };
+    bench.command(Command::TrunkSlices(vec![("other".into(), TrunkSlice::default()), ("carrier".into(), slice)]));
+    arrives(&mut bench, 2, "100");
+    arrives(&mut bench, 3, "503");
+    // A command that does not name the trunk does not change its slice.
+    bench.command(Command::TrunkSlices(Vec::new()));
+    let TrunkStatus { calls, limited, attempts, slice: own, .. } = bench.trunk_status();
+    assert_eq!((calls, limited, attempts, own), (1, 2, (3, 0), Some(slice)));
 }
 
 #[test]

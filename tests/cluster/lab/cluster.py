@@ -16,18 +16,32 @@ class Cluster:
     if the cluster has none.
 
     `joined`: the nodes have [cluster] and share `database` and `bus`. Without it, each node is a server of its own behind the
-    proxies, with an SQLite; `engines=True` starts both all the same. `resources` is TOML for every node, such as [[numbers]]; with a bucket, [recordings] is added. `start=False` leaves the
-    nodes to the test: `cluster["a"].start()`."""
+    proxies, with an SQLite, or with `on_postgres` on `database`; `engines=True` starts both all the same. `database_settings` are
+    those of PostgreSQL. `resources` is TOML for every node, such as [[numbers]]; with a bucket, [recordings] is added. `start=False`
+    leaves the nodes to the test: `cluster["a"].start()`."""
 
-    def __init__(self, hub, directory, resources="", count=3, joined=True, engines=False, bucket=False, haproxy=False, start=True):
+    def __init__(
+        self,
+        hub,
+        directory,
+        resources="",
+        count=3,
+        joined=True,
+        engines=False,
+        bucket=False,
+        haproxy=False,
+        start=True,
+        on_postgres=False,
+        database_settings=None,
+    ):
         self.hub, self.directory = hub, directory
         self.database = self.bus = self.bucket = self.kamailio = self.haproxy = None
         self.nodes = {}
         names = string.ascii_lowercase[:count]
         numbers = range(FIRST_NODE, FIRST_NODE + count)
         try:
-            if joined or engines:
-                self.database = Database(hub, directory)
+            if joined or engines or on_postgres:
+                self.database = Database(hub, directory, settings=database_settings)
                 self.bus = Bus(hub, directory)
             if bucket:
                 self.bucket = start_bucket(hub, directory)
@@ -38,7 +52,7 @@ class Cluster:
                 self.haproxy = Haproxy(hub, directory, inside)
             urls = {"bus": self.bus.url, "proxy_url": self.kamailio.url} if joined else None
             for name, number in zip(names, numbers, strict=True):
-                url = self.database.url if joined else None
+                url = self.database.url if joined or on_postgres else None
                 self.nodes[name] = Node(hub, directory, name, number, resources, url, urls)
             for node in self.nodes.values():
                 node.others = {name: other for name, other in self.nodes.items() if other is not node}

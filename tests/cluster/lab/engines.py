@@ -22,8 +22,8 @@ NATS_SERVER = Path(sys.executable).with_name("nats-server")
 class Database:
     """A PostgreSQL server. `url` is that of a database `tandem`."""
 
-    def __init__(self, hub, directory, address=DATABASE, namespace=None):
-        """At an address of the hub, or of the namespace."""
+    def __init__(self, hub, directory, address=DATABASE, namespace=None, settings=None):
+        """At an address of the hub, or of the namespace. `settings`: more settings of PostgreSQL."""
         if namespace is None:
             hub.add(INSIDE, address)
         self._address, self._namespace, self._programs = address, namespace, postgres_programs()
@@ -38,10 +38,10 @@ class Database:
             with (self._data / "data/pg_hba.conf").open("a") as file:
                 file.write(f"host all all {INSIDE}.0/24 trust\n")
             command = [self._programs / "postgres", "-D", self._data / "data", "-k", self._data]
-            settings = {"listen_addresses": address, "fsync": "off", "max_connections": 200, "shared_buffers": "32MB"}
+            ours = {"listen_addresses": address, "fsync": "off", "max_connections": 200, "shared_buffers": "32MB"}
             # A connection to a node that is cut off ends soon, so that its locks do.
-            settings |= {"tcp_keepalives_idle": 2, "tcp_keepalives_interval": 1, "tcp_keepalives_count": 3, "tcp_user_timeout": 5000}
-            for name, value in settings.items():
+            ours |= {"tcp_keepalives_idle": 2, "tcp_keepalives_interval": 1, "tcp_keepalives_count": 3, "tcp_user_timeout": 5000}
+            for name, value in (ours | (settings or {})).items():
                 command += ["-c", f"{name}={value}"]
             self._process = Process("PostgreSQL", command, directory / "postgres.log", namespace, user="postgres")
             self.start()
@@ -72,6 +72,11 @@ class Database:
 
     def thaw(self):
         self._signal_all("-CONT")
+
+    @property
+    def pid(self):
+        """That of the postmaster, whose children are the other processes."""
+        return self._process.pid
 
     def query(self, sql, database="tandem"):
         """Runs a statement. Returns the rows, each as a list of texts."""
@@ -129,6 +134,15 @@ class Bus:
 
     def thaw(self):
         self._process.thaw()
+
+    @property
+    def pid(self):
+        return self._process.pid
+
+    def messages(self):
+        """The messages that have come in and gone out since the start."""
+        figures = self._monitor("varz")
+        return figures["in_msgs"] + figures["out_msgs"]
 
     def connections(self):
         """The addresses of the programs that are connected, such as "10.77.0.11"."""

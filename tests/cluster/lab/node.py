@@ -34,6 +34,7 @@ kernel_relay = "off"
 
 [http]
 listen = "{inside}:8080"
+metrics_listen = "127.0.0.1:9464"
 trusted_proxies = ["127.0.0.0/8", "{network}.254/32"]
 
 [webhooks]
@@ -141,7 +142,7 @@ class Node:
 
     def metric(self, name):
         """The sum of a metric over its labels, such as "tandem_live_legs", as the node itself sees it."""
-        page = self.namespace.run("curl", "-sS", "-m", "5", f"{self.http}/metrics")
+        page = self.namespace.run("curl", "-sS", "-m", "5", "http://127.0.0.1:9464/metrics")
         return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", page, re.MULTILINE))
 
     def cut(self, *what):

@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import subprocess
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -35,9 +34,10 @@ ports = "14000-19999"
 {media}
 [http]
 listen = "{host}:0"
+{http}
 [database]
-url = "sqlite:{data}/tandem.db"
-
+url = "{database}"
+{cluster}
 [recordings]
 url = "file:{data}/recordings"
 
@@ -58,9 +58,9 @@ def binary():
 class Tandem:
     """A running server. `http` is its base URL, `sip` and `sip_tcp` its HOST:PORT."""
 
-    def __init__(self, directory, resources="", media=""):
-        """`resources`: TOML behind the basic settings, such as [[numbers]], [[trunks]], [[applications]]; `media`: more lines of
-        [media]."""
+    def __init__(self, directory, resources="", media="", http="", database=None, cluster=""):
+        """`resources`: TOML behind the basic settings, such as [[numbers]], [[trunks]], [[applications]]; `media` and `http`: more
+        lines of [media] and [http]; `database`: a URL in place of an SQLite file; `cluster`: [cluster]."""
         self.data = Path(directory)
         self.data.mkdir(parents=True, exist_ok=True)
         self.account_sid, self.auth_token, self.api_key = ACCOUNT_SID, AUTH_TOKEN, API_KEY
@@ -68,9 +68,9 @@ class Tandem:
         config = self.data / "tandem.toml"
         # A test may keep recordings in another place.
         base = BASE.replace(RECORDINGS, "") if "\n[recordings]" in resources else BASE
-        base = base.format(
-            data=self.data, host=HOST, media=media, sid=ACCOUNT_SID, token=AUTH_TOKEN, key=API_KEY, seed=SIGNING_SEED
-        )
+        credentials = {"sid": ACCOUNT_SID, "token": AUTH_TOKEN, "key": API_KEY, "seed": SIGNING_SEED}
+        more = {"media": media, "http": http, "database": database or f"sqlite:{self.data}/tandem.db", "cluster": cluster}
+        base = base.format(data=self.data, host=HOST, **credentials, **more)
         config.write_text(base + resources)
         self._log = self.data / "tandem.log"
         with self._log.open("wb") as log:
@@ -96,13 +96,19 @@ class Tandem:
         """The key that its Telnyx webhooks are verified with, base64."""
         return self._logged(r"Telnyx public key: (\S+)")
 
-    def is_ready(self):
-        """Whether it takes calls."""
+    def is_ready(self, url=None):
+        """Whether it takes calls, asked at its own URL or at that of a proxy."""
         try:
-            with urllib.request.urlopen(self.http + "/readyz", timeout=2) as answer:
+            with urllib.request.urlopen((url or self.http) + "/readyz", timeout=2) as answer:
                 return answer.status == 200
-        except urllib.error.URLError:
+        except OSError:
             return False
+
+    def metric(self, name):
+        """The sum of a metric over its labels, such as "tandem_live_legs"."""
+        with urllib.request.urlopen(self.http + "/metrics", timeout=5) as answer:
+            page = answer.read().decode()
+        return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", page, re.MULTILINE))
 
     def end(self):
         """SIGTERM, once: it drains."""
