@@ -24,6 +24,7 @@ use tandem_store::nodes::{NodeRow, NodeState, Settings};
 use tandem_store::{self as store, OwnedBy, StoreError};
 use tandem_webhooks::{Deliveries, Senders};
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
 use crate::bans::SharedBans;
 use crate::events;
@@ -36,6 +37,10 @@ const SEARCH: Duration = Duration::from_secs(30);
 
 /// Maximum time for a read of the phones of other nodes.
 const READING: Duration = Duration::from_secs(5);
+
+/// Time from the first to the second read of the phones of a node that has just started. Until a node is known, its notes
+/// about phones are not used.
+const SECOND_READ: Duration = Duration::from_millis(1_500);
 
 /// Pause before the second search for unfinished records of a dead node. A last write of this node may arrive late.
 const SECOND_LOOK: Duration = Duration::from_secs(5);
@@ -139,6 +144,7 @@ pub(super) async fn start(
         phones: OtherPhones::new(services),
         bans: SharedBans::new(cluster, &services.sip),
         changed: Arc::default(),
+        second_read: None,
     };
     events::start(cluster, &services.events);
     tokio::spawn(proxies::run(cluster.clone(), config.cluster.proxies.clone(), Arc::clone(&watch.changed)));
@@ -155,6 +161,8 @@ struct Watch {
     bans: SharedBans,
     /// Wakes the task that tells the proxies about the nodes.
     changed: Arc<Notify>,
+    /// When the phones of a node that has just started are read again: the first ones may not have been stored yet.
+    second_read: Option<Instant>,
 }
 
 impl Watch {
@@ -175,6 +183,9 @@ impl Watch {
                     services.cluster.set_legs(self.calls.live_legs() + services.conferences.guests());
                     services.sip.post(Command::TakeCalls(self.calls.accepts()));
                     self.bans.tell();
+                    if self.second_read.take_if(|at| *at <= Instant::now()).is_some() {
+                        self.read_phones().await;
+                    }
                 }
                 _ = search.tick() => {
                     self.read_phones().await;
@@ -192,7 +203,7 @@ impl Watch {
         }
     }
 
-    async fn handle(&self, change: Change) {
+    async fn handle(&mut self, change: Change) {
         let services = self.calls.services();
         self.changed.notify_one();
         match change {
@@ -204,6 +215,7 @@ impl Watch {
             Change::Joined(row) => {
                 tracing::info!("node {} takes part now ({})", row.name, row.details.http);
                 self.read_phones().await;
+                self.second_read = Some(Instant::now() + SECOND_READ);
                 self.calls.read_pages_of(row);
             }
             Change::Expired(row) => {

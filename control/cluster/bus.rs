@@ -12,11 +12,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, HeaderMap};
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, ServerAddr};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
+use percent_encoding::percent_decode_str;
 use tokio::sync::Semaphore;
 
 /// Maximum time for the answer to a question.
@@ -117,6 +118,12 @@ impl Bus {
                     }
                 }
             });
+        // The client does not use the credentials in the URL.
+        let options = match credentials(servers) {
+            Some((user, Some(password))) => options.user_and_password(user, password),
+            Some((token, None)) => options.token(token),
+            None => options,
+        };
         let shown = servers.iter().map(|server| without_password(server)).collect::<Vec<_>>().join(", ");
         let connected = tokio::time::timeout(CONNECT_TIME, options.connect(servers.to_vec())).await;
         let client = match connected {
@@ -252,6 +259,16 @@ fn cause(error: &dyn std::error::Error) -> String {
     innermost.to_string()
 }
 
+/// Returns the user name and the password of the first server that has them in its URL. A name without a password is a token.
+fn credentials(servers: &[String]) -> Option<(String, Option<String>)> {
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    servers.iter().find_map(|server| {
+        let address: ServerAddr = server.parse().ok()?;
+        let user = address.username().filter(|user| !user.is_empty())?;
+        Some((decoded(user), address.password().map(decoded)))
+    })
+}
+
 /// Returns the URL of a server without its user name and password.
 fn without_password(server: &str) -> String {
     match (server.find("://"), server.rfind('@')) {
@@ -259,5 +276,18 @@ fn without_password(server: &str) -> String {
             format!("{}://{}", server.get(..scheme).unwrap_or_default(), server.get(at + 1..).unwrap_or_default())
         }
         _ => server.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_credentials_of_the_bus_are_in_the_url_of_a_server() {
+        let found = |url: &str| credentials(&[url.to_owned()]);
+        assert_eq!(found("nats://tandem:p%40ss@h:4222"), Some(("tandem".to_owned(), Some("p@ss".to_owned()))));
+        assert_eq!(found("tls://token@h"), Some(("token".to_owned(), None)));
+        assert_eq!(found("nats://h:4222"), None);
     }
 }

@@ -56,7 +56,7 @@ pub enum Place {
         is_new: bool,
     },
     /// Another node.
-    At(NodeRow, ConferenceId),
+    At(Box<NodeRow>, ConferenceId),
 }
 
 /// What this node has to do with other nodes.
@@ -232,7 +232,7 @@ impl Conferences {
             let mut id = owned_names::take(store, Named::Conference, spec.account, spec.name, new.0).await?;
             while id != new.0 {
                 if let Some(node) = cluster.other_owner_of(id) {
-                    return Ok(Place::At(node, ConferenceId(id)));
+                    return Ok(Place::At(Box::new(node), ConferenceId(id)));
                 }
                 // The conference has ended with its node, or ends at this node just now.
                 let ids = (id, new.0);
@@ -317,7 +317,7 @@ impl Conferences {
             self.0.services.tasks.spawn(carry(at, waiting, leaving));
         }
         let name = Arc::clone(&participation.conference);
-        let seat = Seat { at: SeatAt::Elsewhere(link), name, leg: Arc::clone(leg), left: false };
+        let seat = Seat { at: SeatAt::Elsewhere(Box::new(link)), name, leg: Arc::clone(leg), left: false };
         let refusal = match answer {
             Ok(Ok(answer)) => match seat.accept(answer) {
                 Ok(seat) => return Ok(seat),

@@ -138,7 +138,7 @@ pub struct Seat {
 enum SeatAt {
     Here(Conferences, ConferenceId),
     /// The conference lives at another node.
-    Elsewhere(Link),
+    Elsewhere(Box<Link>),
 }
 
 /// A reservation that keeps a conference open without participants until the reservation is dropped.

@@ -86,7 +86,7 @@ impl Conferences {
         let account = spec.account;
         let reservation = match self.place(spec).await? {
             Place::Here { reserved, .. } => reserved,
-            Place::At(node, _) => return Err(JoinRefusal::Elsewhere(node.name.into())),
+            Place::At(node, _) => return Err(JoinRefusal::Elsewhere(node.name.as_str().into())),
         };
         self.admits(reservation.id(), &participation).map_err(JoinRefusal::Refused)?;
         if let Some(coaching) = &participation.coach {

@@ -23,7 +23,7 @@ use tandem_routing::new_call::NewCall;
 use tandem_runtime::app::App;
 use tandem_softphone::Desk;
 
-use super::legs::{Listen, Party, answered, not_rung};
+use super::legs::{Listen, Parties, Party, answered, not_rung};
 use super::list::{Change, Held, List, Page};
 use super::{ListQuery, QueryError, Scope, list_route, phone};
 use crate::access::Changer;
@@ -68,7 +68,7 @@ struct ParticipantRow {
 }
 
 impl ConferenceRow {
-    fn of(app: &App, snapshot: ConferenceSnapshot) -> Self {
+    fn of(app: &App, parties: &Parties, snapshot: ConferenceSnapshot) -> Self {
         let ConferenceSnapshot { info, participants } = snapshot;
         let participants = participants.iter().filter(|one| is_live(one));
         Self {
@@ -82,17 +82,17 @@ impl ConferenceRow {
                 ConferenceStatus::Completed => "completed",
             },
             created_at: info.created_at,
-            participants: participants.map(|one| ParticipantRow::of(app, one)).collect(),
+            participants: participants.map(|one| ParticipantRow::of(app, parties, one)).collect(),
         }
     }
 }
 
 impl ParticipantRow {
-    fn of(app: &App, one: &ParticipantInfo) -> Self {
+    fn of(app: &App, parties: &Parties, one: &ParticipantInfo) -> Self {
         let own = &one.participation;
-        let id = |leg: &LegId| Party::of(app, *leg).leg;
+        let id = |leg: &LegId| parties.get(app, *leg).leg;
         Self {
-            party: Party::of(app, one.leg),
+            party: parties.get(app, one.leg),
             label: own.label.clone(),
             is_expected: one.status == ParticipantStatus::Expected,
             muted: own.muted,
@@ -126,7 +126,9 @@ impl List for Conferences {
     async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Page<ConferenceRow>, QueryError> {
         let selects = |account: &AccountName| scope.sees(account) && query.selects_account(account);
         let all = app.calls.services().conferences.of(selects);
-        Ok(Page::whole(all.into_iter().map(|one| ConferenceRow::of(app, one)).collect()))
+        let legs = all.iter().flat_map(|one| &one.participants).filter(|one| is_live(one)).map(|one| one.leg);
+        let parties = Parties::find(app, legs).await;
+        Ok(Page::whole(all.into_iter().map(|one| ConferenceRow::of(app, &parties, one)).collect()))
     }
 
     fn change(_app: &App, scope: &Scope, query: &ListQuery, event: &Event) -> Change<ConferenceRow> {

@@ -1,5 +1,6 @@
 //! `POST /console/legs/{id}`: what a person does to a live call in the web console.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Json, Router};
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use tandem_call::address::Address;
 use tandem_call::command::{Command, Refused, Request};
@@ -17,15 +19,19 @@ use tandem_call::new_leg::OnAnswer;
 use tandem_call::program::instruction::{AfterBridge, Dial, DialTarget};
 use tandem_call::supervision::{Supervision, SupervisorRole};
 use tandem_clients::User;
+use tandem_cluster::Question;
 use tandem_id::{CallId, LegId};
 use tandem_routing::new_call::{CreateError, NewCall};
 use tandem_runtime::app::App;
 use tandem_softphone::{Desk, NotRung};
+use tandem_store::nodes::NodeRow;
 
 use super::{QueryError, Scope, phone};
 use crate::access::Changer;
 use crate::session::refused;
 
+/// Maximum time for the answer of a node about its legs.
+const PARTIES_TIME: Duration = Duration::from_millis(500);
 /// Maximum time until the target of a transfer answers, and the maximum duration of the call with it.
 const ANSWER: Duration = Duration::from_secs(30);
 const LONGEST: Duration = Duration::from_secs(4 * 3_600);
@@ -37,18 +43,18 @@ pub(super) fn routes(desk: Desk) -> Router<App> {
 }
 
 /// A leg in a conference or a queue.
-#[derive(Serialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Party {
     /// The id of the leg in the provider's form.
     pub(super) leg: String,
-    /// The call of the leg. `None` if the leg has just ended.
+    /// The call of the leg. `None` if the leg has just ended, or if its node does not answer.
     session: Option<CallId>,
     from: String,
     to: String,
 }
 
 impl Party {
-    pub(super) fn of(app: &App, leg: LegId) -> Self {
+    fn of(app: &App, leg: LegId) -> Self {
         match app.calls.live_leg(leg) {
             Some(info) => Self {
                 leg: app.calls.services().call_id(&info),
@@ -58,6 +64,56 @@ impl Party {
             },
             None => Self { leg: leg.to_string(), session: None, from: String::new(), to: String::new() },
         }
+    }
+}
+
+/// Asks a node for its legs in the conferences and queues of other nodes.
+#[derive(Serialize, Deserialize)]
+struct PartiesOf {
+    legs: Vec<LegId>,
+}
+
+impl Question for PartiesOf {
+    const NAME: &'static str = "parties";
+    /// In the order of the question.
+    type Answer = Vec<Party>;
+}
+
+/// Answers the questions of other nodes.
+pub(super) fn answer_other_nodes(app: &App) {
+    let own = app.clone();
+    app.calls.services().cluster.answer(move |asked: PartiesOf| {
+        std::future::ready(asked.legs.into_iter().map(|leg| Party::of(&own, leg)).collect())
+    });
+}
+
+/// The legs of conferences and queues, of all nodes.
+pub(super) struct Parties(HashMap<LegId, Party>);
+
+impl Parties {
+    /// Finds these legs. Those of other nodes come from their nodes, with one question to each node.
+    pub(super) async fn find(app: &App, legs: impl IntoIterator<Item = LegId>) -> Self {
+        let cluster = &app.calls.services().cluster;
+        let mut found = HashMap::new();
+        let mut elsewhere: HashMap<i64, (NodeRow, Vec<LegId>)> = HashMap::new();
+        for leg in legs {
+            found.insert(leg, Party::of(app, leg));
+            if let Some(node) = cluster.other_owner_of(leg.0) {
+                elsewhere.entry(node.epoch).or_insert_with(|| (node, Vec::new())).1.push(leg);
+            }
+        }
+        let asking = elsewhere.into_values().map(|(node, legs)| async move {
+            let asked = PartiesOf { legs };
+            let answer = cluster.ask_within(&node, &asked, PARTIES_TIME).await.unwrap_or_default();
+            asked.legs.into_iter().zip(answer).collect::<Vec<_>>()
+        });
+        found.extend(join_all(asking).await.into_iter().flatten());
+        Self(found)
+    }
+
+    /// Returns a leg. The result has only an id if the leg was not among those of [`Self::find`].
+    pub(super) fn get(&self, app: &App, leg: LegId) -> Party {
+        self.0.get(&leg).cloned().unwrap_or_else(|| Party::of(app, leg))
     }
 }
 

@@ -86,6 +86,7 @@ const MAX_ROWS: u32 = 1_000;
 /// Builds the routes below `/console`. The caller adds the middleware [`session::identify`] with the same sessions.
 pub fn routes(app: App, sessions: Arc<Sessions>) -> Router<App> {
     elsewhere::answer(&app);
+    legs::answer_other_nodes(&app);
     follow_story::answer_others(&app);
     let desk = Desk::new(app);
     desk.answer_other_nodes();

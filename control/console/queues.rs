@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 use tandem_call::{Method, Target};
 use tandem_events::{Event, Kind};
 use tandem_host::clock;
-use tandem_id::{AccountName, QueueId};
+use tandem_id::{AccountName, LegId, QueueId};
 use tandem_operations::queues as operations;
 use tandem_queues::{Member, QueueSnapshot};
 use tandem_runtime::app::App;
 
-use super::legs::Party;
+use super::legs::{Parties, Party};
 use super::list::{self, Change, Held, List, Map, Page};
 use super::{ListQuery, QueryError, Scope, list_route, phone};
 use crate::access::Changer;
@@ -52,19 +52,18 @@ struct CallerRow {
 }
 
 impl QueueRow {
-    fn of(app: &App, snapshot: QueueSnapshot) -> Self {
+    fn of(app: &App, parties: &Parties, (snapshot, agents): (QueueSnapshot, Vec<LegId>)) -> Self {
         let QueueSnapshot { queue, members, .. } = snapshot;
         let now = clock::time();
         let caller = |member: &Member| CallerRow {
-            party: Party::of(app, member.leg),
+            party: parties.get(app, member.leg),
             position: member.position,
             seconds: member.waited(now).as_secs_f64(),
         };
-        let agents = app.calls.services().queues.agents(&queue.account, &queue.name);
         Self {
             id: key_of(queue.id),
             callers: members.iter().map(caller).collect(),
-            agents: agents.into_iter().map(|leg| Party::of(app, leg)).collect(),
+            agents: agents.into_iter().map(|leg| parties.get(app, leg)).collect(),
             account: queue.account,
             name: queue.name,
             max_size: queue.max_size,
@@ -98,8 +97,16 @@ impl List for Queues {
 
     async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Page<QueueRow>, QueryError> {
         let selects = |account: &AccountName| scope.sees(account) && query.selects_account(account);
-        let all = app.calls.services().queues.of(selects, clock::time());
-        Ok(Page::whole(all.into_iter().map(|one| QueueRow::of(app, one)).collect()))
+        let queues = &app.calls.services().queues;
+        let with_agents = |one: QueueSnapshot| {
+            let agents = queues.agents(&one.queue.account, &one.queue.name);
+            (one, agents)
+        };
+        let all: Vec<_> = queues.of(selects, clock::time()).into_iter().map(with_agents).collect();
+        let callers = all.iter().flat_map(|(one, _)| &one.members).map(|member| member.leg);
+        let legs: Vec<LegId> = callers.chain(all.iter().flat_map(|(_, agents)| agents.iter().copied())).collect();
+        let parties = Parties::find(app, legs).await;
+        Ok(Page::whole(all.into_iter().map(|one| QueueRow::of(app, &parties, one)).collect()))
     }
 
     fn change(_app: &App, scope: &Scope, query: &ListQuery, event: &Event) -> Change<QueueRow> {

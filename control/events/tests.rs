@@ -1,6 +1,13 @@
+use jiff::Timestamp;
 use tandem_call::event::{CallEvent, EventKind};
+use tandem_call::leg::Quality;
 use tandem_call::testing::CallScript;
+use tandem_history::event_log::Line;
+use tandem_history::live_log::{Entry, LogEntry};
+use tandem_history::report::Report;
 use tandem_id::{AccountName, CallId, LegId};
+use tandem_sip as sip;
+use tandem_store::resources::Resource;
 
 use super::*;
 
@@ -169,6 +176,47 @@ async fn the_events_of_other_nodes_come_to_the_readers_that_ask_for_them() {
     drop((everywhere, _same, calls));
     bus.interest_changed().await;
     assert!(bus.interest().is_empty());
+}
+
+#[test]
+fn an_event_keeps_its_topic_on_the_way_to_another_node() {
+    let (account, session) = (AccountName::new("acme"), CallId(7));
+    let report = Report {
+        cause: None,
+        code: Some(1),
+        message: "x".into(),
+        hint: None,
+        call: None,
+        session: Some(session.to_string()),
+        request: None,
+    };
+    let line = Line { at: Timestamp::UNIX_EPOCH, leg: None, kind: "call".into(), text: "x".into(), data: None };
+    let (leg, dialect, quality) = (LegId(u128::MAX), "twilio".into(), Quality::default());
+    let measured = LegQuality {
+        at: Timestamp::UNIX_EPOCH,
+        leg,
+        session,
+        account: account.clone(),
+        dialect,
+        quality,
+        lacks_audio: true,
+        is_busy: false,
+    };
+    let verb = VerbChange { leg, session, account: account.clone(), verb: Some("say".into()) };
+    for event in [
+        Event::Call(initiated()),
+        Event::Problem(ProblemEvent { leg: Some(leg), report: Resource::new(&account, "error", report) }),
+        Event::Log(LogEntry { session, entry: Entry::Line(line) }),
+        Event::LegQuality(measured),
+        Event::Verb(verb),
+        Event::Trunk(TrunkEvent { trunk: "t".into(), account: None, status: sip::TrunkStatus::default() }),
+        phone("100"),
+    ] {
+        let text = serde_json::to_string(&event).unwrap();
+        let other: Event = serde_json::from_str(&text).unwrap();
+        assert_eq!(format!("{other:?}"), format!("{event:?}"));
+        assert_eq!(format!("{:?}", other.topic()), format!("{:?}", event.topic()));
+    }
 }
 
 #[tokio::test]

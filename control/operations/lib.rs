@@ -8,6 +8,7 @@
 pub mod accounts;
 pub mod applications;
 pub mod calls;
+pub mod commands;
 pub mod conferences;
 pub mod connections;
 pub mod keys;

@@ -96,8 +96,12 @@ def test_the_programs_of_the_composition_take_calls_and_requests(hub, host, tmp_
         (tmp_path / "scenario.xml").write_text(caller("600"))
         sipp = ["sipp", f"{PUBLIC}:5060", "-sf", tmp_path / "scenario.xml", "-i", CARRIER, "-m", 12, "-r", 10, "-nostdin", "-timeout", 20, "-timeout_error"]
         host.run(*map(str, sipp), seconds=40)
-        answered = [(tmp_path / f"{node}.log").read_text().count("inbound call ended") for node in NODES]
-        assert sum(answered) == 12 and sum(1 for one in answered if one) >= 2, answered
+
+        def ended():
+            return [(tmp_path / f"{node}.log").read_text().count("inbound call ended") for node in NODES]
+
+        wait_for("the end of 12 calls in the logs", lambda: sum(ended()) == 12, 5)
+        assert sum(1 for one in ended() if one) >= 2, ended()
         api = f"http://{PUBLIC}:8080/2010-04-01/Accounts/{GIVEN['ACCOUNT_SID']}.json"
         answer = host.run("curl", "-sS", "-m", "5", "-u", f"{GIVEN['ACCOUNT_SID']}:{GIVEN['AUTH_TOKEN']}", api)
         assert GIVEN["ACCOUNT_SID"] in answer and '"active"' in answer, answer

@@ -66,6 +66,15 @@ async fn each_node_shows_what_happens_now_at_all_nodes() {
         |row: &Value| row["name"] == "sales" && row["callers"].as_array().is_some_and(|all| all.len() == 1);
     now.until("the queue is shown", |lines| rows(lines, "queue").any(has_caller)).await;
 
+    // A participant whose call is at node B.
+    let mut guest = Phone::new().await;
+    guest.call(b.udp, "200").await;
+    let has_both = |row: &Value| {
+        let participants = row["participants"].as_array();
+        participants.is_some_and(|all| all.len() == 2 && all.iter().all(|one| one["session"].is_string()))
+    };
+    now.until("both participants are shown", |lines| rows(lines, "conference").any(has_both)).await;
+
     let key = rows(&now.seen, "live").find(|row| is_call(row)).unwrap()["session"].clone();
     phone.hangup().await;
     now.gone(&key).await;

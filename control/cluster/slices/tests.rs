@@ -341,7 +341,7 @@ fn traffic(limit: u32, load: u64) -> (u32, u32, usize) {
                 node.urgency = Urgency::None;
             }
             // A round each second. If it is urgent, at once, but at most each 200 ms. The calls are looked at each 200 ms.
-            let is_look = (step + index as u64 * 3) % 10 == 0;
+            let is_look = (step + index as u64 * 3).is_multiple_of(10);
             let is_pressing = is_look && node.slices.is_pressing(NAME, &node.usages(limit)[NAME]);
             let since = step - rounds[index];
             if since >= 50 || since >= 10 && (is_pressing || woken[index]) {

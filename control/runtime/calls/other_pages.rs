@@ -105,7 +105,7 @@ impl Question for PagesOf {
 #[derive(Serialize, Deserialize)]
 enum Message {
     /// To the page: ring. `info` is the state of the leg.
-    Ring { contact: u128, ringing: Ringing, info: Option<LegInfo> },
+    Ring { contact: u128, ringing: Ringing, info: Option<Box<LegInfo>> },
     /// To the page: an order of the leg.
     Order { branch: LegId, order: SignalCommand },
     /// To the page: the branch is the far end of this leg now.
@@ -177,11 +177,11 @@ struct GuestLeg {
 }
 
 impl Guests {
-    fn add(&mut self, node: i64, ringing: &Ringing, info: Option<LegInfo>) {
+    fn add(&mut self, node: i64, ringing: &Ringing, info: Option<Box<LegInfo>>) {
         self.by_branch.insert(ringing.branch, Guest { node, leg: ringing.leg, call: None });
         let leg = self.by_leg.entry(ringing.leg).or_default();
         leg.branches += 1;
-        leg.info = info.map(Arc::new);
+        leg.info = info.map(Arc::from);
     }
 
     fn remove(&mut self, branch: LegId) -> Option<Guest> {
@@ -451,7 +451,7 @@ impl Calls {
     }
 
     /// Rings at a page of this node for a leg of another node.
-    fn ring_guest(&self, node: i64, contact: u128, ringing: Ringing, info: Option<LegInfo>) {
+    fn ring_guest(&self, node: i64, contact: u128, ringing: Ringing, info: Option<Box<LegInfo>>) {
         let branch = ringing.branch;
         let page = self.others().own.lock().pages.contains_key(&contact).then(|| self.services().pages.get(contact));
         let Some(page) = page.flatten() else {
@@ -515,7 +515,7 @@ impl WebPhone for OtherPage {
         let state = Mutex::new(CallState { id: branch, is_heard: false, is_adopted: false, is_over: false });
         let call = Arc::new(OtherCall { calls, node, branch, state });
         self.calls.others().calls.lock().insert(branch, Arc::clone(&call));
-        let info = self.calls.live_leg(ringing.leg).map(|info| (*info).clone());
+        let info = self.calls.live_leg(ringing.leg).map(|info| Box::new((*info).clone()));
         self.calls.send_page_message(node, Message::Ring { contact: self.contact, ringing, info });
         let (waiting, name) = (Arc::downgrade(&call), Arc::clone(&self.node_name));
         tokio::spawn(async move {
@@ -605,5 +605,68 @@ impl WebCall for OtherCall {
             self.calls.services().pages.add_call(leg, self.clone());
             self.post(Message::Adopt { branch: self.branch, leg });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_call::address::Address;
+    use tandem_id::AccountName;
+
+    use super::*;
+
+    fn listed(contact: u128) -> Listed {
+        let user = User { account: AccountName::new("acme"), name: "alice".into(), domain: None };
+        Listed { contact, user: Some(user), sdk: "sdk".to_owned() }
+    }
+
+    #[test]
+    fn a_node_that_knows_all_changes_gets_no_list_and_a_long_list_comes_in_parts() {
+        let mut own = Own { version: 7, ..Own::default() };
+        (0..2 * PAGES_OF_ANSWER as u128).for_each(|contact| drop(own.pages.insert(contact, listed(contact))));
+        assert!(own.answer(&PagesOf { known: Some(7), after: None }).is_none());
+        let first = own.answer(&PagesOf { known: Some(6), after: None }).unwrap();
+        assert_eq!((first.version, first.pages.len(), first.is_last), (7, PAGES_OF_ANSWER, false));
+        assert!(serde_json::to_vec(&first).unwrap().len() < tandem_cluster::MAX_MESSAGE);
+        let after = first.pages.last().map(|page| page.contact);
+        let second = own.answer(&PagesOf { known: None, after }).unwrap();
+        assert_eq!((second.pages.len(), second.is_last), (PAGES_OF_ANSWER, true));
+        assert!(Own::default().answer(&PagesOf { known: None, after: None }).is_some_and(|list| list.is_last));
+    }
+
+    #[test]
+    fn the_signals_of_a_branch_and_of_the_leg_that_has_adopted_it_belong_to_the_same_call() {
+        let (leg, one, other) = (LegId(1), LegId(2), LegId(3));
+        let ringing = |branch| Ringing {
+            account: AccountName::new("acme"),
+            leg,
+            branch,
+            from: Address::Client("bob".into()),
+            from_display: None,
+            to: Address::Client("alice".into()),
+            headers: HeaderFields::new(),
+            offer: "v=0".into(),
+        };
+        let mut guests = Guests::default();
+        guests.add(9, &ringing(one), None);
+        guests.add(9, &ringing(other), None);
+        assert_eq!((guests.branch_of(one), guests.branch_of(leg)), (Some(one), None));
+        guests.by_leg.get_mut(&leg).unwrap().adopted = Some(other);
+        assert_eq!((guests.branch_of(other), guests.branch_of(leg)), (Some(other), Some(other)));
+        assert!(guests.remove(one).is_some() && guests.remove(one).is_none());
+        assert_eq!(guests.branch_of(leg), Some(other));
+        assert!(guests.remove(other).is_some());
+        assert!(guests.by_branch.is_empty() && guests.by_leg.is_empty());
+    }
+
+    #[test]
+    fn a_message_keeps_each_field_on_the_bus() {
+        let report = SignalEvent::Accepted { sdp: Some("v=0\r\n".into()), headers: HeaderFields::new(), dialog: None };
+        let message = Message::Report { branch: LegId(u128::MAX), event: report.clone() };
+        let text = serde_json::to_vec(&message).unwrap();
+        let Ok(Message::Report { branch: LegId(u128::MAX), event }) = serde_json::from_slice(&text) else {
+            panic!("{}", String::from_utf8_lossy(&text))
+        };
+        assert_eq!(event, report);
     }
 }

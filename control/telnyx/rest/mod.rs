@@ -322,7 +322,7 @@ async fn once_in_cluster(
     let execute = async {
         match parameters.text("command_id")? {
             None => execute.await,
-            Some(command_id) => repeats.in_cluster(app.calls.services(), scope, command_id, execute).await,
+            Some(command_id) => repeat::in_cluster(app.calls.services(), scope, command_id, execute).await,
         }
     };
     once(repeats, scope, parameters, execute).await
