@@ -14,9 +14,10 @@ use super::{Store, StoreError};
 /// The lock that is held while a node changes slices. It consists of the text "tandem" and a number.
 const CHANGING: i64 = 0x7461_6e64_656d_0003;
 
-/// The settings of the connection. A node that hangs in the middle of a change must not stop the other nodes.
-const SETTINGS: &str =
-    "SET lock_timeout = 800; SET statement_timeout = 900; SET idle_in_transaction_session_timeout = 1500";
+/// The settings of the connection, in milliseconds. A node that hangs in the middle of a change must not stop the other
+/// nodes.
+const SETTINGS: [&str; 3] =
+    ["SET lock_timeout = 800", "SET statement_timeout = 900", "SET idle_in_transaction_session_timeout = 1500"];
 
 /// Time in microseconds after which a row without an amount is removed. A node reads the changes each second, so every
 /// node has read before that the row has no amount.
@@ -44,7 +45,7 @@ pub struct SliceChanges {
     pub nodes: Vec<(i64, NodeState)>,
     /// The rows. No row belongs to a node that is gone.
     pub rows: Vec<SliceRow>,
-    /// The number of the latest change of the rows. 0 if there is none.
+    /// The number of the latest change of these rows. 0 if there is none.
     pub latest: i64,
     /// The time in microseconds since 1970 UTC, by the clock of the database.
     pub now: i64,
@@ -73,7 +74,7 @@ impl SliceConnection {
             return Ok(open);
         }
         let mut connection = self.options.connect().await?;
-        for setting in SETTINGS.split("; ") {
+        for setting in SETTINGS {
             connection.execute(setting).await?;
         }
         Ok(connection)
@@ -88,8 +89,8 @@ impl SliceConnection {
     }
 
     /// Changes slices of the node with this epoch. `decide` gets all rows of the limits with these names, and returns the
-    /// rows to write. These must be rows of this node. Returns the rows of these limits after the change; the other parts
-    /// of [`SliceChanges::latest`] may be unread. Returns `None` if the node has no living row any more, and writes nothing.
+    /// rows to write. These must be rows of this node. Returns the rows of these limits after the change. Returns `None` if
+    /// the node has no living row any more, and writes nothing.
     pub async fn change(
         &mut self,
         epoch: i64,

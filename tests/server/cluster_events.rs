@@ -22,12 +22,30 @@ fn away(lines: &[Value]) -> Option<&Value> {
     lines.iter().rev().map(|line| &line["away"]).find(|names| names.is_array())
 }
 
+/// The number of messages that a node has sent to others.
+async fn sent(node: &Program) -> String {
+    let metrics = String::from_utf8(node.api.get("/metrics").await.body).unwrap();
+    let line = metrics.lines().find(|line| line.starts_with("tandem_bus_messages_total{direction=\"sent\"}"));
+    line.unwrap().to_owned()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_node_shows_what_happens_now_at_all_nodes() {
     let room = inline("200", "<Response><Dial><Conference>room</Conference></Dial></Response>");
     let queue = inline("300", "<Response><Enqueue>sales</Enqueue></Response>");
-    let Some(pair) = Pair::start_with(&format!("{room}{queue}")).await else { return };
+    let echo = inline("400", "<Response><Echo/></Response>");
+    let Some(pair) = Pair::start_with(&format!("{room}{queue}{echo}")).await else { return };
     let (a, b) = (&pair.a, &pair.b);
+    // Nobody looks, so a call costs no message. Now and then a node asks another one for its pages.
+    wait_until(PATIENCE, "a call without a message", async || {
+        let before = sent(a).await;
+        let mut phone = Phone::new().await;
+        phone.call(a.udp, "400").await;
+        phone.hangup().await;
+        sent(a).await == before
+    })
+    .await;
+
     let mut now = Followed::start(b.api, "now").await;
     let mut calls = Followed::start(b.api, "calls?follow=true").await;
 

@@ -57,7 +57,7 @@ pub(crate) struct Attachments {
     /// The leg's membership in a conference.
     pub seat: Option<Seat>,
     /// The conference that the leg is about to join.
-    pub arriving: Option<Arriving>,
+    pub arriving: Option<Box<Arriving>>,
     /// The leg's membership in a queue.
     pub queue_membership: Option<QueueMembership>,
     /// The leg's request for the first caller in a queue.

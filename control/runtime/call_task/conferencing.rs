@@ -59,7 +59,7 @@ impl CallTask {
     ) {
         let number = rand::random();
         if let Some(live) = self.state.legs.get_mut(&leg) {
-            live.attachments.arriving = Some(Arriving { number, participation: participation.clone() });
+            live.attachments.arriving = Some(Box::new(Arriving { number, participation: participation.clone() }));
         }
         let (conferences, inbox, participation) =
             (self.services.conferences.clone(), self.inbox.clone(), participation.clone());
@@ -75,7 +75,8 @@ impl CallTask {
     pub(super) fn seated(&mut self, leg: LegId, number: u64, seat: Result<Seat, JoinRefusal>) {
         let Some(live) = self.state.legs.get_mut(&leg) else { return };
         // The leg may have left the conference meanwhile.
-        if let Some(Arriving { participation, .. }) = live.attachments.arriving.take_if(|one| one.number == number) {
+        if let Some(arriving) = live.attachments.arriving.take_if(|one| one.number == number) {
+            let participation = arriving.participation;
             if let Ok(seat) = &seat {
                 seat.change(&participation);
             }

@@ -6,6 +6,7 @@ know of another."""
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -88,15 +89,15 @@ class Engines:
         self.bus = f"nats://{HOST}:{nats}"
         self._running = []
         # PostgreSQL does not run as root.
-        self._user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"] if os.geteuid() == 0 else []
+        self._user = ["--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
         try:
             if self._user:
                 shutil.chown(self._folder, "postgres", "postgres")
             self._run("initdb", "--auth=trust", "--username=tandem", "--encoding=UTF8", "--no-sync", "-D", self._folder / "data")
             settings = {"max_connections": 2000, "listen_addresses": HOST} | ({"fsync": "off"} if settings is None else settings)
             words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-            self._start([*self._user, self._programs / "postgres", "-D", self._folder / "data", "-k", self._folder, "-p", self._port, *words])
-            self._start([NATS_SERVER, "-a", HOST, "-p", nats])
+            self._start(self._user, [self._programs / "postgres", "-D", self._folder / "data", "-k", self._folder, "-p", self._port, *words])
+            self._start([], [NATS_SERVER, "-a", HOST, "-p", nats])
             wait_for("PostgreSQL", lambda: self._run("pg_isready", "-q", *self._server(), check=False) == 0, 30)
         except BaseException:
             self.close()
@@ -117,7 +118,7 @@ class Engines:
     def close(self):
         """Ends both."""
         for one in self._running:
-            one.terminate()
+            one.send_signal(signal.SIGINT)  # PostgreSQL then waits for no client.
         for one in self._running:
             one.wait(20)
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -126,12 +127,14 @@ class Engines:
         return "-h", HOST, "-p", str(self._port), "-U", "tandem"
 
     def _run(self, program, *words, check=True):
-        command = [*self._user, str(self._programs / program), *map(str, words)]
+        command = ["setpriv", *self._user, "--", str(self._programs / program), *map(str, words)]
         return subprocess.run(command, check=check, capture_output=True, cwd="/").returncode
 
-    def _start(self, command):
+    def _start(self, user, command):
         with (self._folder / "log").open("ab") as log:
-            self._running.append(subprocess.Popen([*map(str, command)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/"))
+            # If the test process is killed, nobody else ends them.
+            command = ["setpriv", "--pdeathsig", "KILL", *user, "--", *map(str, command)]
+            self._running.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/"))
 
 
 class Nodes:
