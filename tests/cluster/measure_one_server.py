@@ -102,22 +102,38 @@ def measure(arguments, binary, kind, engines):
                 calls = rate * arguments.seconds
                 used = [1000 * (after - earlier) / calls for after, earlier in zip(cpu(), before, strict=True)]
                 found[f"{rate} a second"] = {"tandem_ms": used[0], "postgres_ms": used[1], "failed": report["failed"], "report": report}
-            if arguments.search:
-                found["search"] = load(arguments.generator, server, "--cps", arguments.search, "--seconds", 5, "--search")
+            if arguments.ramp:
+                found["ramp"] = ramp(arguments, server)
             return found
         finally:
             server.stop()
 
 
+def ramp(arguments, server):
+    """The highest rate of the ramp at which no call fails. A step that fails is tried once more: the machine may have been busy."""
+    highest, steps = 0, []
+    for rate in arguments.ramp:
+        for _ in range(2):
+            report = load(arguments.generator, server, "--cps", rate, "--seconds", 5)
+            steps.append({name: report[name] for name in ("failed", "ok", "failures", "retransmissions")} | {"rate": rate})
+            if not report["failed"]:
+                break
+        if report["failed"]:
+            break
+        highest = rate
+    return {"highest": highest, "steps": steps}
+
+
 def main():
+    numbers = lambda text: [int(rate) for rate in text.split(",") if rate]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tandem", action="append", required=True, help="a binary; several are compared with the first one")
     parser.add_argument("--generator", help="the binary that makes the calls (default: the last one of --tandem)")
     parser.add_argument("--database", action="append", choices=["sqlite", "postgres"], help="default: both")
-    parser.add_argument("--rates", type=lambda text: [int(rate) for rate in text.split(",")], default=[50, 200])
+    parser.add_argument("--rates", type=numbers, default=[50, 200])
     parser.add_argument("--seconds", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--search", type=int, default=300, help="where the search for the highest rate begins; 0: no search")
+    parser.add_argument("--ramp", type=numbers, default=[500, 750, *range(1000, 3001, 250)], help="calls a second; empty: no search for the highest rate")
     arguments = parser.parse_args()
     arguments.tandem = [os.path.abspath(one) for one in arguments.tandem]
     arguments.generator = os.path.abspath(arguments.generator or arguments.tandem[-1])
@@ -140,9 +156,9 @@ def main():
 
 def short(round):
     """The figures of a round."""
-    figures = {f"{what} {name}": one[name] for what, one in round.items() if what != "search" for name in ("tandem_ms", "postgres_ms", "failed")}
-    if "search" in round:
-        figures["highest rate without a failed call"] = round["search"]["most_clean_cps"] or 0
+    figures = {f"{what} {name}": one[name] for what, one in round.items() if what != "ramp" for name in ("tandem_ms", "postgres_ms", "failed")}
+    if "ramp" in round:
+        figures["highest rate without a failed call"] = round["ramp"]["highest"]
     return {name: value if value is None else round_to(value) for name, value in figures.items()}
 
 
