@@ -107,9 +107,13 @@ class Engines:
         """The URL of the database of a cluster with its data in that directory."""
         if directory not in self._databases:
             name = f"tandem{len(self._databases)}"
-            self._run("psql", *self._server(), "-d", "postgres", "-qc", f"CREATE DATABASE {name}")
+            self.run_sql(f"CREATE DATABASE {name}")
             self._databases[directory] = f"postgres://tandem@{HOST}:{self._port}/{name}"
         return self._databases[directory]
+
+    def run_sql(self, statement):
+        """Runs a statement in no cluster's database."""
+        self._run("psql", *self._server(), "-d", "postgres", "-qc", statement)
 
     @property
     def postgres_pid(self):
