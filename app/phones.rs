@@ -48,7 +48,7 @@ impl OtherPhones {
             let Some(phones) = receiver.upgrade() else { return };
             match note {
                 PhoneNote::Bound(row) => {
-                    let node = phones.services.cluster.others().into_iter().find(|node| node.epoch == sender);
+                    let node = phones.services.cluster.other(sender);
                     match node.filter(|node| !node.details.addresses.is_empty()) {
                         Some(node) => phones.learn(*row, &node),
                         None => {

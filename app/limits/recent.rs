@@ -33,7 +33,7 @@ pub(super) struct Figures {
     pub(super) in_effect: Option<u32>,
 }
 
-/// What happened to a limit in the last seconds.
+/// The last seconds of a limit.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     attempts: u64,

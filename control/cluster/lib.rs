@@ -287,6 +287,11 @@ impl Cluster {
         tag == member.tag || lease.living_with(tag).is_none() && lease.is_first(Instant::now())
     }
 
+    /// Returns the other living node with this epoch.
+    pub fn other(&self, epoch: i64) -> Option<NodeRow> {
+        self.0.as_ref().and_then(|member| member.lease.lock().living().find(|row| row.epoch == epoch).cloned())
+    }
+
     /// Returns the other living nodes.
     pub fn others(&self) -> Vec<NodeRow> {
         self.0.as_ref().map(|member| member.lease.lock().living().cloned().collect()).unwrap_or_default()

@@ -77,7 +77,7 @@ pub struct Usage {
     pub urgency: Urgency,
 }
 
-/// What this node must do to divide the limits well.
+/// The steps of this node to divide the limits well.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Plan {
     /// The slices that this node must lower before it writes its rows, with their new amounts.

@@ -59,7 +59,7 @@ pub enum Place {
     At(Box<NodeRow>, ConferenceId),
 }
 
-/// What this node has to do with other nodes.
+/// The memberships over two nodes.
 pub(super) struct Elsewhere {
     /// The media threads report too, and they are outside of the runtime.
     runtime: Handle,
@@ -208,29 +208,26 @@ impl Conferences {
         Err(JoinRefusal::Refused(Refused::Over))
     }
 
-    /// Whether a leg can join the conference with this name without a question to other nodes.
-    pub fn is_here(&self, leg: &LegInfo, participation: &Participation) -> bool {
-        let name = (leg.account.clone(), Arc::clone(&participation.conference));
-        !self.0.services.cluster.is_on() || self.0.table.lock().names.contains_key(&name)
-    }
-
     /// Finds the node of a conference, and reserves the conference if it is this node. Opens the conference if it does not
     /// exist.
     pub async fn place(&self, spec: ConferenceSpec<'_>) -> Result<Place, JoinRefusal> {
-        if let Some(place) = self.place_here(&spec)? {
-            return Ok(place);
+        if let Some((reserved, is_new)) = self.reserve_here(&spec)? {
+            return Ok(Place::Here { reserved, is_new });
         }
         let (services, elsewhere) = (&self.0.services, &self.0.elsewhere);
         let (store, cluster) = (&services.store, &services.cluster);
         let named = async {
             let naming = elsewhere.naming.lock().await;
             // Another task may have opened the conference meanwhile.
-            if let Some(place) = self.place_here(&spec)? {
-                return Ok(place);
+            if let Some((reserved, is_new)) = self.reserve_here(&spec)? {
+                return Ok(Place::Here { reserved, is_new });
             }
             let new = ConferenceId::new(clock::time(), &mut rand::rng());
-            let mut id = owned_names::take(store, Named::Conference, spec.account, spec.name, new.0).await?;
-            while id != new.0 {
+            loop {
+                let id = owned_names::take(store, Named::Conference, spec.account, spec.name, new.0).await?;
+                if id == new.0 {
+                    break;
+                }
                 if let Some(node) = cluster.other_owner_of(id) {
                     return Ok(Place::At(Box::new(node), ConferenceId(id)));
                 }
@@ -239,7 +236,6 @@ impl Conferences {
                 if owned_names::replace(store, Named::Conference, spec.account, spec.name, ids).await? {
                     break;
                 }
-                id = owned_names::take(store, Named::Conference, spec.account, spec.name, new.0).await?;
             }
             let opened = self.0.table.lock().reserve(self, spec.clone(), Some(new));
             drop(naming);
@@ -255,8 +251,11 @@ impl Conferences {
         tokio::time::timeout(NAME_TIME, named).await.unwrap_or_else(|_| Err(late()))
     }
 
-    /// Reserves the conference if it is live here, or if this server is alone.
-    fn place_here(&self, spec: &ConferenceSpec<'_>) -> Result<Option<Place>, media::OpenError> {
+    /// Reserves the conference if it is live here, or if this server is alone. Returns whether it is new.
+    pub(super) fn reserve_here(
+        &self,
+        spec: &ConferenceSpec<'_>,
+    ) -> Result<Option<(Reservation, bool)>, media::OpenError> {
         let mut table = self.0.table.lock();
         let is_new = !table.names.contains_key(&(spec.account.clone(), Arc::clone(spec.name)));
         if is_new && self.0.services.cluster.is_on() {
@@ -264,7 +263,7 @@ impl Conferences {
         }
         let id = table.reserve(self, spec.clone(), None)?;
         drop(table);
-        Ok(Some(Place::Here { reserved: Reservation { conferences: self.clone(), id }, is_new }))
+        Ok(Some((Reservation { conferences: self.clone(), id }, is_new)))
     }
 
     /// Frees the name of a conference that takes no further participants.
@@ -513,7 +512,7 @@ async fn carry(
 
 /// Asks a node until it answers or is gone.
 async fn repeat<Q: Question<Answer = ()>>(cluster: &Cluster, node: &NodeRow, question: &Q) {
-    while cluster.others().iter().any(|other| other.epoch == node.epoch) {
+    while cluster.other(node.epoch).is_some() {
         match cluster.ask(node, question).await {
             Ok(()) => return,
             Err(error) => tracing::debug!("node {}: {}: {error}", node.name, Q::NAME),
@@ -535,8 +534,7 @@ impl CallPort<ParticipantUpdate> for GuestPort {
         let (cluster, epoch) = (self.cluster.clone(), self.epoch);
         let told = Told { leg: self.leg, update };
         self.runtime.spawn(async move {
-            let node = cluster.others().into_iter().find(|node| node.epoch == epoch);
-            if let Some(node) = node {
+            if let Some(node) = cluster.other(epoch) {
                 let repeated = repeat(&cluster, &node, &told);
                 if tokio::time::timeout(CHANGE_TIME, repeated).await.is_err() {
                     tracing::warn!("node {} does not know that a participant has left a conference", node.name);

@@ -202,8 +202,9 @@ impl Conferences {
         all
     }
 
-    /// Adds a leg to the conference with this name at this node. Opens the conference if it does not exist. In a cluster,
-    /// use [`Self::arrive`].
+    /// Adds a leg to the conference with this name, if the conference is live at this node, or if this server is alone. A
+    /// server that is alone opens the conference if it does not exist. Returns `None` if another node may have the
+    /// conference: then use [`Self::arrive`].
     ///
     /// # Errors
     /// Returns [`JoinRefusal::NoRoom`] or [`JoinRefusal::Refused`].
@@ -211,11 +212,10 @@ impl Conferences {
         &self,
         leg: &Arc<LegInfo>,
         participation: &Participation,
-        call: Arc<dyn CallPort<ParticipantUpdate>>,
-    ) -> Result<Seat, JoinRefusal> {
-        let spec = spec_of(leg, participation);
-        let id = self.0.table.lock().find_or_open(self, spec, None)?;
-        self.enter(id, leg, participation, call)
+        call: &Arc<dyn CallPort<ParticipantUpdate>>,
+    ) -> Result<Option<Seat>, JoinRefusal> {
+        let Some(reserved) = self.reserve_here(&spec_of(leg, participation))? else { return Ok(None) };
+        self.enter(reserved.0.id, leg, participation, Arc::clone(call)).map(Some)
     }
 
     /// Adds a leg to the conference with this id.

@@ -49,7 +49,7 @@ const COMMANDS: &str = "/api/calling/calls";
 /// The paths of requests that may name a call or a conference in the body.
 const IN_BODY: [&str; 3] = [COMMANDS, "/v2/conferences", "/v2/calls"];
 
-/// What the owners of a request are found with.
+/// The parts of the server that find the owner of a request.
 #[derive(Clone)]
 pub(super) struct Owners {
     cluster: Cluster,
@@ -57,7 +57,7 @@ pub(super) struct Owners {
     accounts: Arc<Accounts>,
 }
 
-/// What names the owner of a request.
+/// The part of a request that names its owner.
 #[derive(Debug, PartialEq, Eq)]
 enum Subject {
     Id(u128),

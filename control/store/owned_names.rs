@@ -6,7 +6,7 @@ use tandem_id::AccountName;
 use super::column::{Columns, hex};
 use super::{OwnedBy, Store, StoreError};
 
-/// What has a name.
+/// The kinds of things with a name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Named {
     Conference,

@@ -1,4 +1,4 @@
-//! What people and web pages see of a cluster: each node shows the calls, conferences and queues of all nodes, and a page that
+//! The view of people and web pages of a cluster: each node shows the calls, conferences and queues of all nodes, and a page that
 //! is connected to one node is called from all.
 
 use serde_json::{Value, json};

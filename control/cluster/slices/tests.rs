@@ -54,7 +54,7 @@ struct Node {
     calls: u32,
     urgency: Urgency,
     plan: Option<Plan>,
-    /// What was committed, and is not in effect yet.
+    /// The committed changes that are not in effect yet.
     committed: Option<SliceChanges>,
 }
 

@@ -14,11 +14,11 @@ use tandem_siprec as siprec;
 use tandem_speech::tap::SpeechTap;
 use tandem_streams::StreamHandle;
 use tokio::sync::oneshot;
-
-use crate::call_task::conferencing::Arriving;
 use tokio::task::AbortHandle;
 
 use tandem_legs::LegIo;
+
+use crate::call_task::conferencing::Arriving;
 
 /// A live leg, and everything that the call runs for the leg.
 pub(crate) struct LiveLeg {

@@ -39,14 +39,14 @@ impl CallTask {
         let seat = match live.attachments.seat.take_if(|seat| seat.is_in(&participation.conference)) {
             Some(seat) => {
                 seat.change(participation);
-                Ok(seat)
+                Ok(Some(seat))
             }
-            None if self.services.conferences.is_here(&info, participation) => {
-                self.services.conferences.join(&info, participation, call)
-            }
-            None => return self.arrive(leg, info, participation, call),
+            None => self.services.conferences.join(&info, participation, &call),
         };
-        self.sit_down(leg, participation, seat);
+        match seat.transpose() {
+            Some(seat) => self.sit_down(leg, participation, seat),
+            None => self.arrive(leg, info, participation, call),
+        }
     }
 
     /// Asks the cluster for the node of a conference, and joins the conference there.

@@ -138,7 +138,7 @@ struct Own {
     pages: BTreeMap<u128, Listed>,
 }
 
-/// What this node knows about the pages of another node.
+/// The known pages of another node.
 #[derive(Default)]
 struct Known {
     /// The number of the last change that this node has applied. `None` until the list has come.
@@ -247,7 +247,7 @@ impl Calls {
     }
 
     fn page_changed(&self, changed: Changed, sender: i64) {
-        let Some(node) = self.services().cluster.others().into_iter().find(|node| node.epoch == sender) else { return };
+        let Some(node) = self.services().cluster.other(sender) else { return };
         {
             let mut all = self.others().known.lock();
             let known = all.entry(sender).or_default();
