@@ -68,7 +68,7 @@ impl Call {
             }
         }
         let alive =
-            |leg| self.leg_state(leg).filter(|state| !state.info.status.is_final()).map(|state| state.info.clone());
+            |leg| self.leg_state(leg).filter(|state| !state.info.status.is_final()).map(|state| state.shown().clone());
         let (Some(of_a), Some(of_b)) = (alive(a), alive(b)) else { return };
         if let Some(state) = self.leg_state_mut(a) {
             state.bridge = Some(Bridge { with: b, after: after.0, reported });
@@ -137,7 +137,7 @@ impl Call {
         }
     }
 
-    fn is_bridged_with_another(&self, leg: LegId, than: LegId) -> bool {
+    pub(crate) fn is_bridged_with_another(&self, leg: LegId, than: LegId) -> bool {
         self.leg_state(leg).and_then(|state| state.bridge).is_some_and(|bridge| bridge.reported && bridge.with != than)
     }
 

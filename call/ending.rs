@@ -179,6 +179,9 @@ impl Call {
             self.continue_after_bridge(leg, other, after);
         }
         self.notify_parent(leg, ChildEvent::Ended);
+        if !awaited {
+            self.end_idle_remotes_of(leg);
+        }
         self.effects.set_timer(leg, LegTimer::Release, RELEASE_TIMEOUT);
         self.release_if_idle(leg);
     }

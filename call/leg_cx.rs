@@ -83,8 +83,11 @@ impl LegCx<'_> {
         self.call.command(self.leg.info.id, command);
     }
 
+    /// Reports an event of the leg. A leg that stands for a leg of another node has no events here.
     pub(crate) fn emit(&mut self, kind: EventKind) {
-        self.call.emit(&self.leg.info, kind);
+        if self.leg.remote.is_none() {
+            self.call.emit(&self.leg.info, kind);
+        }
     }
 
     /// Sets a timer; see [`Effects::timer`].

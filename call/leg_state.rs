@@ -23,6 +23,7 @@ use crate::program::overlay::Overlay;
 use crate::program::send_digits::SendingDigits;
 use crate::recording::{ActiveRecording, NewRecording, Track};
 use crate::refer::Referral;
+use crate::remote_leg::RemoteLeg;
 use crate::siprec::ActiveSiprec;
 use crate::stream::{ActiveStream, StreamSpec};
 use crate::supervision::Supervision;
@@ -49,6 +50,8 @@ pub(crate) const MAX_TRANSCRIPTIONS: usize = 4;
 #[derive(Serialize, Deserialize)]
 pub(crate) struct LegState {
     pub(crate) info: Arc<LegInfo>,
+    /// The leg of another node for which this leg stands in this call.
+    pub(crate) remote: Option<Box<RemoteLeg>>,
     pub(crate) mode: Mode,
     pub(crate) runner: ProgramRunner,
     /// A gather that a command started. The gather runs while the leg's program plays audio.
@@ -123,6 +126,11 @@ pub(crate) struct LegState {
 }
 
 impl LegState {
+    /// Returns the leg that applications see: the leg of the other node, if this leg stands for one.
+    pub(crate) fn shown(&self) -> &Arc<LegInfo> {
+        self.remote.as_ref().map_or(&self.info, |remote| &remote.info)
+    }
+
     /// Returns whether a document controls the leg and no instruction follows the running instruction.
     pub(crate) fn has_only_this_left(&self) -> bool {
         self.mode == Mode::Document && self.runner.queue.is_empty()
@@ -131,6 +139,7 @@ impl LegState {
     pub(crate) fn new(info: LegInfo) -> Self {
         Self {
             info: Arc::new(info),
+            remote: None,
             mode: Mode::Commands,
             runner: ProgramRunner::default(),
             side_gather: None,

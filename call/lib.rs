@@ -34,6 +34,7 @@ pub mod queue;
 pub mod recognition;
 pub mod recording;
 pub mod refer;
+mod remote_leg;
 mod request;
 mod resume;
 pub mod route;

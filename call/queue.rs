@@ -69,12 +69,14 @@ impl fmt::Display for QueueResult {
 }
 
 /// The reason why a leg cannot enter a queue.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum NotQueued {
     /// The queue already has its maximum number of waiting legs.
     Full,
     /// The account already has its maximum number of queues.
     TooManyQueues,
+    /// In a cluster: the node of the queue, or the database that knows this node, did not answer.
+    NoOwner,
 }
 
 /// The position and waiting time of a leg in a queue.

@@ -22,6 +22,15 @@ pub struct Carried {
 }
 
 impl Link {
+    /// Notes a report of the other leg, whose half of the connection is at another node.
+    pub fn note(&mut self, event: &SignalEvent) {
+        match event {
+            SignalEvent::Accepted { .. } => self.answered = true,
+            SignalEvent::Ended(_) => self.over = true,
+            _ => {}
+        }
+    }
+
     /// Carries an order of one leg to the other leg.
     pub fn carry(&mut self, command: SignalCommand) -> Carried {
         let other = |event| Carried { other: Some(event), own: None };

@@ -131,6 +131,8 @@ impl Dialing {
             }
             Input::Called(first) if self.dequeue_timer.is_some() => match first {
                 Some(child) => self.take_from_queue(call, leg, *child),
+                // The agent is at another node, and takes the next leg there.
+                None if call.is_remote(leg) => return self.end_without_child(call, leg, DialStatus::Failed),
                 // The offered leg has left the queue meanwhile. Take the next leg.
                 None => self.request_dequeue(call, leg),
             },
@@ -194,6 +196,9 @@ impl Dialing {
             // The leg from the queue has left before the bridge. Take the next leg.
             ChildEvent::Taken | ChildEvent::Ended if self.dial.queue.is_some() && self.joined_at.is_none() => {
                 self.chosen = None;
+                if call.is_remote(leg) {
+                    return self.end_without_child(call, leg, DialStatus::Failed);
+                }
                 self.dequeue_timer = Some(call.timer(leg, self.dial.timeout));
                 self.request_dequeue(call, leg);
             }
@@ -313,7 +318,7 @@ impl Dialing {
     }
 
     fn child_answered(&mut self, call: &mut Call, leg: LegId, child: LegId) {
-        if self.chosen.is_some() {
+        if self.chosen.is_some_and(|chosen| chosen != child) {
             return;
         }
         self.chosen = Some(child);
@@ -458,7 +463,7 @@ impl Dialing {
 
     /// Requests the first leg of the queue.
     fn request_dequeue(&self, call: &mut Call, leg: LegId) {
-        if let Some(dequeue) = &self.dial.queue {
+        if let Some(dequeue) = self.dial.queue.as_ref().filter(|_| !call.is_remote(leg)) {
             call.push_command(leg, LegCommand::DequeueFirst { queue: Arc::clone(&dequeue.queue) });
         }
     }
@@ -474,10 +479,14 @@ impl Dialing {
     fn take_from_queue(&mut self, call: &mut Call, leg: LegId, child: LegId) {
         self.stop_dequeue(call, leg);
         call.take_called(child, leg);
+        self.chosen = Some(child);
+        // A leg of another node runs its whisper document there, and answers then.
+        if call.is_remote(child) {
+            return;
+        }
         if let Some(state) = call.leg_state_mut(child) {
             state.whisper = self.dial.queue.as_ref().and_then(|queue| queue.whisper.clone());
         }
-        self.chosen = Some(child);
         self.greet(call, leg, child);
     }
 
@@ -489,6 +498,11 @@ impl Dialing {
     /// transfer (REFER).
     pub(crate) fn refer_url(&self) -> Option<&Target> {
         self.dial.refer.as_ref()
+    }
+
+    /// Returns the document that a leg of the queue runs before the bridge, if this dial waits for a leg of a queue.
+    pub(crate) fn whisper(&self) -> Option<&Target> {
+        self.dial.queue.as_ref()?.whisper.as_ref()
     }
 
     /// Returns whether `child` is the dialled leg that answered.
@@ -519,15 +533,16 @@ impl Dialing {
     /// Stores the state of a dialled leg for the result of the dial.
     fn record_child(&mut self, call: &Call, child: LegId) {
         let Some(state) = call.leg_state(child) else { return };
-        self.result.child = Some(child);
+        let shown = state.shown();
+        self.result.child = Some(shown.id);
         self.result.answered = state.info.answered_at.is_some();
         // A leg from a queue was not called, so this dial has no SIP result for it.
-        if state.info.direction != Direction::Inbound {
-            self.result.called_uri = matches!(state.info.to, Address::Sip(_));
-            self.result.sip_call_id = state.info.sip.call_id.clone();
-            self.result.sip_headers = state.info.sip.headers.clone();
-            self.result.sip_status = state.info.final_response();
-            self.result.returned = state.info.handover.as_ref().map_or_else(Vec::new, |it| it.returned.clone());
+        if shown.direction != Direction::Inbound {
+            self.result.called_uri = matches!(shown.to, Address::Sip(_));
+            self.result.sip_call_id = shown.sip.call_id.clone();
+            self.result.sip_headers = shown.sip.headers.clone();
+            self.result.sip_status = shown.final_response();
+            self.result.returned = shown.handover.as_ref().map_or_else(Vec::new, |it| it.returned.clone());
         }
         if let Some(from) = self.joined_at {
             let until = state.info.end.as_ref().map_or(call.now().time, |end| end.at);

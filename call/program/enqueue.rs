@@ -94,7 +94,7 @@ pub(crate) fn handle(call: &mut Call, leg: LegId, input: &Input) -> Step {
             call.start_wait_audio(leg)
         }
         Err(NotQueued::Full) => call.finish_wait(leg, QueueResult::Full),
-        Err(NotQueued::TooManyQueues) => call.finish_wait(leg, QueueResult::Failed),
+        Err(NotQueued::TooManyQueues | NotQueued::NoOwner) => call.finish_wait(leg, QueueResult::Failed),
     }
 }
 
@@ -179,6 +179,12 @@ impl Call {
         Ok(())
     }
 
+    /// Whether the leg still wants to enter the queue for which this operation asked.
+    pub fn enters_queue(&self, leg: LegId, op: OpId) -> bool {
+        let waiting = self.leg_state(leg).and_then(|state| state.waiting.as_ref());
+        waiting.is_some_and(|waiting| waiting.stage == Stage::Entering && waiting.op == op)
+    }
+
     /// Returns whether a request put the leg into a queue. If true, the leg's program continues during the wait.
     pub(crate) fn waits_by_request(&self, leg: LegId) -> bool {
         self.leg_state(leg).and_then(|state| state.waiting.as_ref()).is_some_and(|waiting| waiting.by_request)
@@ -194,7 +200,7 @@ impl Call {
         match result {
             Ok(id) => self.admit(leg, id),
             Err(NotQueued::Full) => drop(self.take_wait(leg, QueueResult::Full)),
-            Err(NotQueued::TooManyQueues) => drop(self.take_wait(leg, QueueResult::Failed)),
+            Err(NotQueued::TooManyQueues | NotQueued::NoOwner) => drop(self.take_wait(leg, QueueResult::Failed)),
         }
     }
 
@@ -368,7 +374,7 @@ impl Call {
     pub(crate) fn whisper_reason(&self, leg: LegId, by: LegId) -> FetchReason {
         let waiting = self.leg_state(leg).and_then(|state| state.waiting.as_deref());
         match waiting.and_then(|waiting| Some((waiting.queue?, waiting.waited(self.now().time)))) {
-            Some((queue, waited)) => FetchReason::Called { queue, waited, by },
+            Some((queue, waited)) => FetchReason::Called { queue, waited, by: self.shown_id(by) },
             None => FetchReason::Whisper,
         }
     }

@@ -284,6 +284,8 @@ impl Call {
 
     fn out_of_instructions(&mut self, leg: LegId) {
         match self.leg_state(leg).map(|state| state.mode) {
+            // The leg of the other node gets no leg of this call, or the bridge has ended.
+            Some(Mode::Document) if self.is_remote(leg) => self.clear(leg, EndedBy::OtherLeg),
             Some(Mode::Document) => {
                 self.ensure_answered(leg);
                 self.document_ended(leg);

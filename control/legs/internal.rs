@@ -68,6 +68,22 @@ impl CallChain {
     }
 }
 
+/// Receives the signals of a leg of another node for a leg of this node.
+#[derive(Clone)]
+pub struct Receiver {
+    deliver: Deliver,
+    own: LegId,
+    link: Arc<Mutex<Link>>,
+}
+
+impl Receiver {
+    /// Gives the leg a signal of the other leg.
+    pub fn receive(&self, event: SignalEvent) {
+        self.link.lock().note(&event);
+        (self.deliver)(self.own, event);
+    }
+}
+
 impl InternalSignalling {
     /// Connects two legs. `deliver` receives the signals for both legs. Returns the signalling of the calling leg and of
     /// the called leg.
@@ -81,6 +97,20 @@ impl InternalSignalling {
             call_chain: call_chain.clone(),
         };
         (signalling(caller, called), signalling(called, caller))
+    }
+
+    /// Connects the leg `own` to the leg `other` of another node. `deliver` receives the signals for `own`, and `carry`
+    /// those for `other`. Returns the signalling, and the end that receives the signals of the other node.
+    pub fn to_other_node(
+        deliver: &Deliver,
+        (own, other): (LegId, LegId),
+        carry: impl Fn(SignalEvent) + Send + Sync + 'static,
+    ) -> (Self, Receiver) {
+        let to_own = Arc::clone(deliver);
+        let to_each: Deliver = Arc::new(move |leg, event| if leg == own { to_own(leg, event) } else { carry(event) });
+        let (signalling, _of_other) = Self::pair(&to_each, own, other, &CallChain::default());
+        let receiver = Receiver { deliver: Arc::clone(deliver), own, link: Arc::clone(&signalling.link) };
+        (signalling, receiver)
     }
 
     /// Writes the connection.
