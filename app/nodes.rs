@@ -101,7 +101,7 @@ pub(super) async fn recover_own(services: &Arc<Services>) -> anyhow::Result<Dial
     }
     limits::withhold(services);
     let nodes = cluster.nodes().await?.into_iter().map(|node| node.row);
-    let dead = nodes.filter(|row| row.state == NodeState::Dead && row.heir == cluster.epoch());
+    let dead = nodes.filter(|row| row.state == NodeState::Dead && row.successor == cluster.epoch());
     let own = |row: &NodeRow| cluster.name() == Some(&row.name);
     let mut left: Vec<_> = dead.map(|row| (ended(&row, own(&row)), Some(row))).collect();
     if cluster.is_first() && cluster.others().is_empty() {
@@ -115,7 +115,7 @@ pub(super) async fn recover_own(services: &Arc<Services>) -> anyhow::Result<Dial
         dialogs.extend(more.0);
         unanswered.extend(more.1);
         if let Some(row) = row {
-            cluster.buried(&row).await?;
+            cluster.ended_calls_of(&row).await?;
         }
     }
     store::server::forget_heartbeat(&services.store).await?;
@@ -222,7 +222,8 @@ impl Watch {
                 self.phones.node_left(&row);
                 self.calls.node_of_pages_left(row.epoch);
                 services.conferences.node_left(&row);
-                tokio::spawn(bury(Arc::clone(services), row));
+                self.calls.node_left(&row);
+                tokio::spawn(take_over(Arc::clone(services), row));
             }
             Change::Left(row) => {
                 tracing::info!("node {} takes part no more (epoch {})", row.name, row.epoch);
@@ -232,6 +233,7 @@ impl Watch {
                     self.phones.node_left(&row);
                 }
                 services.conferences.node_left(&row);
+                self.calls.node_left(&row);
                 services.deliveries.resume(ownerless(&services.cluster));
             }
         }
@@ -245,7 +247,7 @@ async fn read_again(calls: &Calls, accounts: &Accounts, configuration: &Configur
         Settings::Inventory => services.routing.load_full().inventory().reload(store).await,
         Settings::Accounts => accounts.load(store).await,
         Settings::Phones => services.phones_changed().await,
-        Settings::Queues => services.queues.reload(store).await,
+        Settings::Queues => services.queues.reload().await,
         Settings::Entries => {
             if let Some(Err(error)) = configuration.read_entries().await {
                 tracing::error!(error, "the entries of the web console that another node has changed are not applied");
@@ -259,7 +261,7 @@ async fn read_again(calls: &Calls, accounts: &Accounts, configuration: &Configur
 }
 
 /// Ends the calls of a dead node, and continues its webhook queues.
-async fn bury(services: Arc<Services>, dead: NodeRow) {
+async fn take_over(services: Arc<Services>, dead: NodeRow) {
     let text = format!(
         "node {} did not renew its lease for 3 s ({} legs at its last renewal): this node ends its calls",
         dead.name, dead.details.legs
@@ -278,7 +280,7 @@ async fn bury(services: Arc<Services>, dead: NodeRow) {
     if let Err(error) = end_calls(&services, &ended, false).await {
         tracing::error!(%error, node = dead.name, "the second search for calls of a dead node failed");
     }
-    if let Err(error) = services.cluster.buried(&dead).await {
+    if let Err(error) = services.cluster.ended_calls_of(&dead).await {
         tracing::error!(%error, node = dead.name, "the row of a dead node is not ended");
     }
 }

@@ -267,7 +267,7 @@ impl Foundation {
             streams: Streams::new(client.clone(), Arc::clone(&timings), &config.streams),
             siprec: ArcSwap::from_pointee(Connectors::new(config.siprec.clone())),
             stir: ArcSwap::from_pointee(stir),
-            queues: Queues::load(&store, events.clone()).await.context("queues")?,
+            queues: Queues::load(&store, events.clone(), cluster.clone()).await.context("queues")?,
             conversations: Arc::new(conversations),
             counters: Counters::new(BUILD, timings),
             accounts,

@@ -404,8 +404,8 @@ causes! {
             "Check free space and permissions of data_dir (df -h, ls -l), or that PostgreSQL is up. Writes are retried until then."
             "`GET /readyz` answers 503 while this lasts.";
         DatabaseLockLost "database-lock-lost"
-            "The server has lost its lock on the PostgreSQL database, so another server may use the same data."
-            "Check that PostgreSQL is up, and stop the other server if there is one. The server takes the lock again by itself."
+            "The server has lost its lock on the PostgreSQL database, or a node of a cluster its lease, so another server may use the same data."
+            "Check that PostgreSQL is up. Without [cluster], stop the other server if there is one. The server takes the lock again by itself."
             "The message says which process of PostgreSQL holds the lock. `GET /readyz` answers 503 while this lasts.";
         MediaFull "media-full"
             "The media threads or the ports of media.ports have no room for a new call, so the call got 503 with Retry-After."

@@ -68,9 +68,9 @@ pub enum Refusal {
 pub(crate) enum Finding {
     /// The node takes part now, or has other addresses now.
     Joined(NodeRow),
-    /// The node was not renewed in time, or its heir has died. This node may become its heir.
+    /// The node was not renewed in time, or its successor has died. This node may become its successor.
     Expired(NodeRow),
-    /// The node owns no calls any more: it is gone, or its heir ends its calls.
+    /// The node owns no calls any more: it is gone, or its successor ends its calls.
     Left(NodeRow),
     /// Stored settings of this group have changed.
     Changed(Settings),
@@ -126,12 +126,12 @@ impl Lease {
     }
 
     /// Handles the start of this node. If there are other nodes, this node takes calls when they have renewed their leases,
-    /// and so have seen it. The dead nodes whose heir it is are its own earlier starts.
+    /// and so have seen it. The dead nodes whose successor it is are its own earlier starts.
     pub(crate) fn joined(&mut self, sent: Instant, seen: &Seen) {
         self.renewed(sent, seen);
         let has_others = self.living().next().is_some();
         self.known_from = has_others.then(|| sent + KNOWN);
-        let own = self.others.values().filter(|row| row.heir == Some(self.epoch));
+        let own = self.others.values().filter(|row| row.successor == Some(self.epoch));
         self.begun = own.map(|row| row.epoch).collect();
     }
 
@@ -179,7 +179,7 @@ impl Lease {
         findings
     }
 
-    /// Whether this node declares others dead: it has the lowest epoch of the nodes that are not expired. So the heir of a
+    /// Whether this node declares others dead: it has the lowest epoch of the nodes that are not expired. So the successor of a
     /// dead node is the node that also continues the webhook queues.
     fn is_judge(&self, now: Timestamp) -> bool {
         let mut lower = self.living().filter(|row| row.epoch < self.epoch);
@@ -189,11 +189,11 @@ impl Lease {
     fn is_expired(&self, row: &NodeRow, now: Timestamp) -> bool {
         match row.state {
             NodeState::Alive | NodeState::Draining => age(row, now) >= EXPIRY,
-            // The answer to the change that made this node the heir may have been lost.
-            NodeState::Dead if row.heir == Some(self.epoch) => !self.begun.contains(&row.epoch),
+            // The answer to the change that made this node the successor may have been lost.
+            NodeState::Dead if row.successor == Some(self.epoch) => !self.begun.contains(&row.epoch),
             NodeState::Dead => {
-                let heir = row.heir.and_then(|heir| self.others.get(&heir));
-                heir.is_none_or(|heir| !heir.state.is_living())
+                let successor = row.successor.and_then(|successor| self.others.get(&successor));
+                successor.is_none_or(|successor| !successor.state.is_living())
             }
             NodeState::Gone => false,
         }
@@ -225,7 +225,7 @@ mod tests {
     fn row(epoch: i64, alive_at: i64) -> NodeRow {
         let alive_at = Timestamp::from_millisecond(alive_at).unwrap();
         let (name, details) = (format!("node-{epoch}"), NodeDetails::default());
-        NodeRow { epoch, name, state: NodeState::Alive, alive_at, heir: None, details }
+        NodeRow { epoch, name, state: NodeState::Alive, alive_at, successor: None, details }
     }
 
     fn seen(now: i64, rows: impl IntoIterator<Item = NodeRow>) -> Seen {
@@ -305,12 +305,12 @@ mod tests {
     #[test]
     fn a_dead_node_needs_another_heir_when_its_heir_is_dead_or_gone() {
         let (start, mut lease) = (Instant::now(), Lease::new(OWN));
-        let dead = |heir| NodeRow { state: NodeState::Dead, heir: Some(heir), ..row(2, 0) };
+        let dead = |successor| NodeRow { state: NodeState::Dead, successor: Some(successor), ..row(2, 0) };
         for at in [0, 1_000, 2_000, 3_000] {
             let found = lease.renewed(after(start, at), &seen(at as i64, [dead(3), row(3, at as i64)]));
             assert_eq!(expired(&found), [0; 0]);
         }
-        assert_eq!(expired(&lease.renewed(after(start, 4_000), &seen(4_000, [dead(3)]))), [2], "the heir is gone");
+        assert_eq!(expired(&lease.renewed(after(start, 4_000), &seen(4_000, [dead(3)]))), [2], "the successor is gone");
         // The answer of the database was lost.
         assert_eq!(expired(&lease.renewed(after(start, 5_000), &seen(5_000, [dead(OWN)]))), [2]);
         lease.begin(2);

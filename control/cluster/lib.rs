@@ -3,7 +3,7 @@
 //!
 //! - the **lease**: a row in PostgreSQL that each node renews each second. The row says who owns calls (lease.rs).
 //! - the **bus**: NATS. A node asks the owner with [`Cluster::ask`], and tells all nodes with [`Cluster::post`].
-//! - the **heir**: when a node does not renew its row, one of the others ends its calls ([`Change::Expired`]).
+//! - the **successor**: when a node does not renew its row, one of the others ends its calls ([`Change::Expired`]).
 //!
 //! A server without `[cluster]` is alone: it owns everything, asks nobody, and has no bus.
 #![forbid(unsafe_code)]
@@ -30,6 +30,7 @@ use tandem_id::node::{self, NodeTag};
 use tandem_settings::ClusterConfig;
 use tandem_store::health::Check;
 use tandem_store::nodes::{self, Hops, JoinError, NodeConnection, NodeDetails, NodeRow, NodeState, Settings};
+use tandem_store::owned_names::{self, Named};
 use tandem_store::{Store, StoreError};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -47,6 +48,12 @@ const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(2);
 
 /// Maximum time for one renewal. Then the node tries again with a new connection.
 const RENEWAL_TIME: Duration = Duration::from_secs(1);
+
+/// Maximum time for the database to say which node has a name.
+pub const NAME_TIME: Duration = Duration::from_secs(2);
+
+/// Pause before a question is repeated to a node that did not answer.
+pub const REPEAT: Duration = Duration::from_secs(1);
 
 /// Time for which a starting node waits for the end of the lease of an earlier start with its name.
 const PREDECESSOR: Duration = Duration::from_secs(5);
@@ -122,13 +129,22 @@ impl fmt::Debug for Cluster {
 pub enum Change {
     /// A node takes part now, or has other addresses now.
     Joined(NodeRow),
-    /// A node was not renewed in time, and this node is its heir: this node must end the calls of the dead node, and then
-    /// call [`Cluster::buried`].
+    /// A node was not renewed in time, and this node is its successor: this node must end the calls of the dead node, and then
+    /// call [`Cluster::ended_calls_of`].
     Expired(NodeRow),
     /// A node takes part no more: it is gone, or another node ends its calls.
     Left(NodeRow),
     /// Stored settings have changed: this node must read them again.
     Settings(Settings),
+}
+
+/// The owner of a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NameOwner {
+    /// This node.
+    This,
+    /// Another living node, and its id for the name.
+    Other(Box<NodeRow>, u128),
 }
 
 /// A node, for people.
@@ -297,7 +313,7 @@ impl Cluster {
         self.0.as_ref().map(|member| member.lease.lock().living().cloned().collect()).unwrap_or_default()
     }
 
-    /// Returns the tags of all living nodes, with this node, and of the dead nodes whose heirs still end their calls.
+    /// Returns the tags of all living nodes, with this node, and of the dead nodes whose successors still end their calls.
     pub fn tags(&self) -> Vec<NodeTag> {
         let Some(member) = &self.0 else { return Vec::new() };
         let others: Vec<i64> = member.lease.lock().others().map(|row| row.epoch).collect();
@@ -321,6 +337,42 @@ impl Cluster {
         let question = serde_json::to_vec(question).unwrap_or_default();
         let answer = member.bus.ask(node.epoch, Q::NAME, question.into(), within).await?;
         serde_json::from_slice(&answer).map_err(|error| AskError::Unreadable(error.to_string()))
+    }
+
+    /// Asks a node until it answers or is gone.
+    pub async fn repeat<Q: Question<Answer = ()>>(&self, node: &NodeRow, question: &Q) {
+        while self.other(node.epoch).is_some() {
+            match self.ask(node, question).await {
+                Ok(()) => return,
+                Err(error) => tracing::debug!("node {}: {}: {error}", node.name, Q::NAME),
+            }
+            tokio::time::sleep(REPEAT).await;
+        }
+    }
+
+    /// Takes a name for the new id `new` of this node, unless another living node has the name. The caller must hold a lock, so
+    /// that two tasks of this node do not take the same name, and must limit the time ([`NAME_TIME`]). A server that is
+    /// alone owns all names.
+    pub async fn take_name(
+        &self,
+        what: Named,
+        (account, name): (&AccountName, &str),
+        new: u128,
+    ) -> Result<NameOwner, StoreError> {
+        let Some(member) = &self.0 else { return Ok(NameOwner::This) };
+        loop {
+            let id = owned_names::take(&member.store, what, account, name, new).await?;
+            if id == new {
+                return Ok(NameOwner::This);
+            }
+            if let Some(node) = self.other_owner_of(id) {
+                return Ok(NameOwner::Other(Box::new(node), id));
+            }
+            // The owner has ended with its node, or this node gives the name up just now.
+            if owned_names::replace(&member.store, what, account, name, (id, new)).await? {
+                return Ok(NameOwner::This);
+            }
+        }
     }
 
     /// Sets the function that answers a question of other nodes.
@@ -403,7 +455,7 @@ impl Cluster {
     }
 
     /// Ends the row of a dead node whose calls this node has ended.
-    pub async fn buried(&self, dead: &NodeRow) -> Result<(), StoreError> {
+    pub async fn ended_calls_of(&self, dead: &NodeRow) -> Result<(), StoreError> {
         match &self.0 {
             Some(member) => nodes::end(&member.store, dead.epoch).await,
             None => Ok(()),
@@ -532,7 +584,7 @@ async fn renew(member: Arc<Member>, changes: mpsc::Sender<Change>) {
     }
 }
 
-/// Returns the change that a finding means. If a node has expired and this node does not become its heir, there is no
+/// Returns the change that a finding means. If a node has expired and this node does not become its successor, there is no
 /// change for this node.
 async fn change_of(member: &Member, connection: &mut NodeConnection, finding: Finding) -> Option<Change> {
     let row = match finding {
@@ -541,7 +593,7 @@ async fn change_of(member: &Member, connection: &mut NodeConnection, finding: Fi
         Finding::Changed(settings) => return Some(Change::Settings(settings)),
         Finding::Expired(row) => row,
     };
-    match tokio::time::timeout(RENEWAL_TIME, connection.bury(row.epoch, member.epoch)).await {
+    match tokio::time::timeout(RENEWAL_TIME, connection.declare_dead(row.epoch, member.epoch)).await {
         Ok(Ok(true)) => {
             // The node may be cut off from the database only.
             member.post(&Dead { epoch: row.epoch });

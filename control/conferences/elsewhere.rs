@@ -13,7 +13,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -21,7 +20,7 @@ use tandem_call::conference::state::{ConferenceSpec, Refused};
 use tandem_call::conference::{LeaveReason, Participation};
 use tandem_call::leg::LegInfo;
 use tandem_call::stream::CallOver;
-use tandem_cluster::{ANSWER_TIME, CHANGE_TIME, Cluster, Question};
+use tandem_cluster::{ANSWER_TIME, CHANGE_TIME, Cluster, NAME_TIME, NameOwner, Question, REPEAT, Refusal};
 use tandem_history::call_port::CallPort;
 use tandem_history::event_log::Line;
 use tandem_host::clock;
@@ -36,12 +35,6 @@ use super::{Conferences, JoinRefusal, ParticipantUpdate, Reservation, Seat, Seat
 
 /// Maximum number of changes of one participation that wait for the other node. A later change is dropped.
 const CHANGES: usize = 64;
-
-/// Maximum time for the database to say which node has a name.
-const NAME_TIME: Duration = Duration::from_secs(2);
-
-/// Pause before an order is sent again to a node that did not answer.
-const REPEAT: Duration = Duration::from_secs(1);
 
 /// Maximum number of attempts to find the place of a conference that ends just now.
 const ATTEMPTS: usize = 4;
@@ -215,27 +208,21 @@ impl Conferences {
             return Ok(Place::Here { reserved, is_new });
         }
         let (services, elsewhere) = (&self.0.services, &self.0.elsewhere);
-        let (store, cluster) = (&services.store, &services.cluster);
         let named = async {
             let naming = elsewhere.naming.lock().await;
             // Another task may have opened the conference meanwhile.
             if let Some((reserved, is_new)) = self.reserve_here(&spec)? {
                 return Ok(Place::Here { reserved, is_new });
             }
+            // The other nodes may not know this node yet, or this node may not know the owner yet. Then two nodes would open
+            // the conference.
+            if let Some(refusal @ (Refusal::Joining | Refusal::NoLease)) = services.cluster.refusal() {
+                return Err(JoinRefusal::NoOwner(refusal.to_string()));
+            }
             let new = ConferenceId::new(clock::time(), &mut rand::rng());
-            loop {
-                let id = owned_names::take(store, Named::Conference, spec.account, spec.name, new.0).await?;
-                if id == new.0 {
-                    break;
-                }
-                if let Some(node) = cluster.other_owner_of(id) {
-                    return Ok(Place::At(Box::new(node), ConferenceId(id)));
-                }
-                // The conference has ended with its node, or ends at this node just now.
-                let ids = (id, new.0);
-                if owned_names::replace(store, Named::Conference, spec.account, spec.name, ids).await? {
-                    break;
-                }
+            let name = (spec.account, &**spec.name);
+            if let NameOwner::Other(node, id) = services.cluster.take_name(Named::Conference, name, new.0).await? {
+                return Ok(Place::At(node, ConferenceId(id)));
             }
             let opened = self.0.table.lock().reserve(self, spec.clone(), Some(new));
             drop(naming);
@@ -501,24 +488,13 @@ async fn carry(
     leaving: Arc<Mutex<(Arc<LegInfo>, LeaveReason)>>,
 ) {
     while let Some(participation) = changes.recv().await {
-        repeat(&cluster, &node, &Change { leg, participation }).await;
+        cluster.repeat(&node, &Change { leg, participation }).await;
     }
     let (leg, why) = {
         let leaving = leaving.lock();
         ((*leaving.0).clone(), leaving.1)
     };
-    repeat(&cluster, &node, &Leave { leg, why }).await;
-}
-
-/// Asks a node until it answers or is gone.
-async fn repeat<Q: Question<Answer = ()>>(cluster: &Cluster, node: &NodeRow, question: &Q) {
-    while cluster.other(node.epoch).is_some() {
-        match cluster.ask(node, question).await {
-            Ok(()) => return,
-            Err(error) => tracing::debug!("node {}: {}: {error}", node.name, Q::NAME),
-        }
-        tokio::time::sleep(REPEAT).await;
-    }
+    cluster.repeat(&node, &Leave { leg, why }).await;
 }
 
 /// Reports of a conference to the call of a guest, at another node.
@@ -535,7 +511,7 @@ impl CallPort<ParticipantUpdate> for GuestPort {
         let told = Told { leg: self.leg, update };
         self.runtime.spawn(async move {
             if let Some(node) = cluster.other(epoch) {
-                let repeated = repeat(&cluster, &node, &told);
+                let repeated = cluster.repeat(&node, &told);
                 if tokio::time::timeout(CHANGE_TIME, repeated).await.is_err() {
                     tracing::warn!("node {} does not know that a participant has left a conference", node.name);
                 }

@@ -141,7 +141,7 @@ async fn act(
     let left = || refused(StatusCode::NOT_FOUND, "the caller does not wait in this queue any more");
     let Some((leg, queue)) = found else { return left() };
     match action {
-        Action::TakeOut => operations::remove(&app.calls, leg).await,
+        Action::TakeOut => operations::remove_member(&app.calls, &queue.account, queue.id, leg).await,
         Action::Redirect { url } => {
             let target = match phone::document_url(&url) {
                 Ok(url) => Target { url: url.into(), method: Method::Post },

@@ -1,23 +1,12 @@
 //! Creates, changes and deletes queues, and takes callers out of queues.
 
-use jiff::Timestamp;
 use tandem_call::Target;
 use tandem_call::command::{Command, Request};
 use tandem_id::{AccountName, LegId, QueueId};
-use tandem_queues::{self as queues, Member, QueueError, QueueSnapshot};
+use tandem_queues::{Member, QueueError, QueueSnapshot};
 use tandem_runtime::Calls;
-use tandem_store::StoreFailed;
 
-/// The reason why a queue was not created, changed or deleted.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-pub enum QueueFailure {
-    /// The operation on the queue is not possible. The value is the reason.
-    #[error(transparent)]
-    Refused(#[from] QueueError),
-    /// The database failed.
-    #[error(transparent)]
-    Store(#[from] StoreFailed),
-}
+pub use tandem_queues::QueueFailure;
 
 /// The reason why a call cannot enter a queue.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -40,14 +29,7 @@ pub async fn create(
     name: &str,
     max_size: u32,
 ) -> Result<QueueSnapshot, QueueFailure> {
-    let services = calls.services();
-    let created = services.queues.create(account, name, max_size, Timestamp::now())?;
-    if let Err(error) = queues::keep(&services.store, &created.queue).await {
-        // No client knows the new queue yet.
-        let _ = services.queues.delete(account, created.queue.id);
-        return Err(StoreFailed::from(error).into());
-    }
-    Ok(created)
+    calls.services().queues.create(account, name, max_size).await
 }
 
 /// Changes the name or the maximum size of a queue.
@@ -58,24 +40,16 @@ pub async fn change(
     name: Option<&str>,
     max_size: Option<u32>,
 ) -> Result<QueueSnapshot, QueueFailure> {
-    let services = calls.services();
-    let (changed, pair) = services.queues.change(account, id, name, max_size, Timestamp::now())?;
-    // An agent may wait for a caller under the new name.
-    calls.connect_to_agent(pair);
-    queues::keep(&services.store, &changed.queue).await.map_err(StoreFailed::from)?;
-    Ok(changed)
+    calls.services().queues.change(account, id, name, max_size).await
 }
 
 /// Deletes an empty queue.
 pub async fn delete(calls: &Calls, account: &AccountName, id: QueueId) -> Result<(), QueueFailure> {
-    let services = calls.services();
-    let deleted = services.queues.delete(account, id)?;
-    queues::forget(&services.store, &deleted).await.map_err(StoreFailed::from)?;
-    Ok(())
+    calls.services().queues.delete(account, id).await
 }
 
-/// Checks that a call can enter the queue with this name. If the queue does not exist, creates the queue with the size
-/// `max_size`. If `max_size` is `None`, the new queue has the size `default`.
+/// Checks that a call can enter the queue with this name, at whatever node of the cluster the queue is. If the queue does not
+/// exist, creates the queue with the size `max_size`. If `max_size` is `None`, the new queue has the size `default`.
 pub async fn admit(
     calls: &Calls,
     account: &AccountName,
@@ -83,21 +57,11 @@ pub async fn admit(
     max_size: Option<u32>,
     default: u32,
 ) -> Result<(), NotAdmitted> {
-    let named = || calls.services().queues.named(account, name, Timestamp::now());
-    let queue = match named() {
-        Some(queue) => queue,
-        None => match create(calls, account, name, max_size.unwrap_or(default)).await {
-            // Another request has created the queue in the meantime.
-            Err(QueueFailure::Refused(QueueError::NameTaken)) => {
-                named().ok_or(QueueFailure::Refused(QueueError::Unknown))?
-            }
-            created => created?,
-        },
-    };
+    let queue = calls.services().queues.open(account, name, max_size.unwrap_or(default)).await?.queue;
     if max_size.is_some_and(|max_size| max_size != queue.queue.max_size) {
         return Err(NotAdmitted::OtherSize);
     }
-    if queue.members.len() >= queue.queue.max_size as usize {
+    if queue.waiting >= queue.queue.max_size as usize {
         return Err(NotAdmitted::Full);
     }
     Ok(())
@@ -130,16 +94,32 @@ pub async fn redirect_member(
     redirected
 }
 
-/// Reserves the first caller in the queue with this name, so that no agent gets the caller. [`remove`] must be called
-/// afterwards. Returns `None` if there is no such queue, or if no caller waits in the queue.
-pub fn reserve_first(calls: &Calls, account: &AccountName, name: &str) -> Option<LegId> {
-    let queues = &calls.services().queues;
-    let queue = queues.named(account, name, Timestamp::now())?.queue.id;
-    queues.call(account, queue, None).map(|member| member.leg)
+/// Reserves the first caller in the queue with this name, so that no agent gets the caller. The queue and the caller may be at
+/// other nodes of the cluster. [`remove`] must be called afterwards. Returns `None` if there is no such queue, or if no caller
+/// waits in the queue.
+///
+/// # Errors
+/// [`QueueError::NoOwner`] if the node of the queue does not answer.
+pub async fn reserve_first(calls: &Calls, account: &AccountName, name: &str) -> Result<Option<LegId>, QueueError> {
+    Ok(calls.services().queues.call_first(account, name).await?.map(|member| member.leg))
 }
 
 /// Removes a call from the queue in which the call waits.
 pub async fn remove(calls: &Calls, leg: LegId) {
     // If the command is refused, the call has already left.
     let _ = calls.request(leg, Request { client_state: None, command: Command::LeaveQueue }).await;
+}
+
+/// Removes a call from this queue of this node.
+pub async fn remove_member(calls: &Calls, account: &AccountName, id: QueueId, leg: LegId) {
+    let services = calls.services();
+    if services.cluster.other_owner_of(leg.0).is_none() {
+        return remove(calls, leg).await;
+    }
+    // The other node says only later that the call has left. From now on, the call does not wait any more for clients.
+    services.queues.call(account, id, Some(leg));
+    let request = Request { client_state: None, command: Command::LeaveQueue };
+    if calls.request(leg, request).await.is_err() {
+        calls.connect_to_agent(services.queues.wait_again(id, leg));
+    }
 }

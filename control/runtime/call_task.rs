@@ -20,6 +20,7 @@ mod port;
 mod publish;
 mod queueing;
 mod recognition;
+mod remote;
 mod siprec;
 mod streaming;
 mod supervise;
@@ -401,6 +402,11 @@ impl CallTask {
             }
             Message::StreamReady { leg, id, ready } => self.attach_stream(leg, id, *ready),
             Message::Seated { leg, number, seat } => self.seated(leg, number, *seat),
+            Message::EnteredQueue { leg, op, result } => self.entered_queue(leg, op, *result),
+            Message::JoinRemote { leg, other, node, wish, reply } => {
+                self.join_remote(leg, other, *node, wish, reply);
+            }
+            Message::JoinedBy { join, reply } => self.joined_by(*join, reply),
             Message::StreamDigits { leg, id, digits } => {
                 if let Some(op) =
                     self.state.legs.get(&leg).and_then(|live| live.attachments.streams.get(&id)).map(|stream| stream.op)
@@ -444,7 +450,12 @@ impl CallTask {
                 self.merge(*moved);
                 let _ = done.send(());
             }
-            Message::LegEvent(leg, event) => self.state.call.handle_leg(now, leg, event),
+            Message::LegEvent(leg, event) => {
+                if let LegEvent::Called { .. } = event {
+                    self.note_called(leg);
+                }
+                self.state.call.handle_leg(now, leg, event);
+            }
             Message::Exchanged(exchange) => self.note_exchange(*exchange),
             Message::Log(reply) => {
                 let _ = reply.send(self.inbox.log().content());
@@ -648,6 +659,9 @@ impl CallTask {
     }
 
     fn handle_media(&mut self, now: Now, leg: LegId, event: media::Event) {
+        if self.state.call.is_remote(leg) && !remote::concerns(&event) {
+            return;
+        }
         match &event {
             media::Event::FirstPacket => self.note_line(now.time, leg, "media", "first packet came"),
             media::Event::NextPacket => self.note_line(now.time, leg, "media", "packets still come after the 180"),
@@ -763,6 +777,11 @@ impl CallTask {
 
     /// Handles the engine's final event of a leg.
     fn closed(&mut self, now: Now, leg: LegId, stats: &media::Stats) {
+        let is_over = !self.state.facts.ended.contains_key(&leg) && !self.state.legs.contains_key(&leg);
+        if is_over {
+            // A remote leg, whose end is not reported.
+            return;
+        }
         self.note_line(now.time, leg, "media", quality::summary(stats));
         self.services.counters.add_media(stats);
         self.note_one_sided(now, leg, stats);

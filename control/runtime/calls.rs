@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use self::other_pages::OtherPages;
 use crate::inbox::{Inbox, Message, PostError};
 use crate::registry::Registry;
+use crate::remote_legs::RemoteWish;
 use crate::reporting;
 use crate::services::Services;
 
@@ -83,6 +84,14 @@ impl Calls {
     async fn request_here(&self, leg: LegId, request: Request) -> Result<Accepted, Refused> {
         if let Command::Bridge { with, .. } | Command::ReplaceLeg { of: with } = &request.command {
             let (registry, with) = (self.0.registry.clone(), *with);
+            if let Some(node) = self.services().cluster.other_owner_of(with.0) {
+                return match request.command {
+                    Command::Bridge { .. } => {
+                        registry.join_remote(leg, with, node, RemoteWish::Bridge(Box::new(request))).await
+                    }
+                    _ => Err(Refused::CannotBridge),
+                };
+            }
             let merged = tokio::spawn(async move { registry.merge(leg, with).await });
             merged.await.unwrap_or(Err(Refused::CannotBridge))?;
         }

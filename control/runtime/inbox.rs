@@ -13,6 +13,7 @@ use tandem_call::leg::LegInfo;
 use tandem_call::new_leg::NewLeg;
 use tandem_call::output::LegEvent;
 use tandem_call::program::instruction::Program;
+use tandem_call::queue::NotQueued;
 use tandem_call::stream::StreamStatus;
 use tandem_conferences::{JoinRefusal, Seat};
 use tandem_conversations::ConversationUpdate;
@@ -23,12 +24,15 @@ use tandem_id::{ConversationId, FetchId, LegId, OpId, StreamId};
 use tandem_leg::signal::{SignalCommand, SignalEvent};
 use tandem_legs::sip::Trace;
 use tandem_media as media;
+use tandem_queues::EnterResult;
+use tandem_store::nodes::NodeRow;
 use tandem_streams::Ready;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::call_state::MovedCall;
 use crate::observation::CallView;
+use crate::remote_legs::{Join, RemoteWish};
 
 /// Number of waiting messages at which optional messages are refused. Optional messages are requests of applications,
 /// INFO, and provisional responses. At this number, events of the media engine wait in the engine. The other messages are
@@ -131,6 +135,28 @@ pub(crate) enum Message {
         /// The number of the attempt.
         number: u64,
         seat: Box<Result<Seat, JoinRefusal>>,
+    },
+    /// A leg has entered the queue for which it asked other nodes, or was refused.
+    EnteredQueue {
+        leg: LegId,
+        /// Id of the operation of `EnterQueue`.
+        op: OpId,
+        result: Box<Result<EnterResult, NotQueued>>,
+    },
+    /// Join a leg of this call with a leg of another node.
+    JoinRemote {
+        leg: LegId,
+        /// The leg of the other node.
+        other: Arc<LegInfo>,
+        node: Box<NodeRow>,
+        wish: RemoteWish,
+        /// The reply comes when the other node has agreed.
+        reply: oneshot::Sender<Result<Accepted, Refused>>,
+    },
+    /// Another node joins its leg with a leg of this call.
+    JoinedBy {
+        join: Box<Join>,
+        reply: oneshot::Sender<Result<(), Refused>>,
     },
     /// A request of an application.
     Request {

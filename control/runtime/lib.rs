@@ -26,6 +26,7 @@ pub mod observation;
 pub mod pending;
 pub mod recovery;
 mod registry;
+mod remote_legs;
 pub mod reporting;
 pub mod services;
 pub mod transcripts;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tandem_call::event::{CallEvent, EventKind};
 use tandem_call::leg::LegInfo;
+use tandem_call::queue::QueuePosition;
 use tandem_call::recording::Recording;
 use tandem_dialect::{Context, delivery};
 use tandem_webhooks::Delivery;
@@ -16,20 +17,36 @@ impl Services {
         self.dialects.get(&leg.dialect).map_or_else(|| leg.id.to_string(), |dialect| dialect.call_id(leg.id))
     }
 
+    /// Returns the position of the event's leg in its queue, for the notices of an event about this queue. If another node
+    /// of the cluster has the queue, asks this node.
+    pub async fn position_for_notices(&self, event: &CallEvent) -> Option<QueuePosition> {
+        let in_line = match &event.kind {
+            EventKind::Enqueued { id, .. } => *id,
+            EventKind::Dequeued(outcome) => outcome.waited?.0,
+            _ => return None,
+        };
+        self.queues.position_of(in_line, event.leg.id, event.at).await
+    }
+
     /// Returns the notices of an event as deliveries, in the dialect of the event's leg. `recording` is the recording
     /// that was requested with the leg.
     pub fn notices(&self, event: &CallEvent, sequence: u32, recording: Option<&Recording>) -> Vec<Delivery> {
+        self.notices_in_queue(event, sequence, recording, None)
+    }
+
+    /// Does the same as [`Self::notices`]. `queue` is the result of [`Self::position_for_notices`].
+    pub fn notices_in_queue(
+        &self,
+        event: &CallEvent,
+        sequence: u32,
+        recording: Option<&Recording>,
+        queue: Option<QueuePosition>,
+    ) -> Vec<Delivery> {
         let Some((dialect, account)) =
             self.dialects.get(&event.leg.dialect).zip(self.accounts.by_name(&event.leg.account))
         else {
             return Vec::new();
         };
-        let in_line = match &event.kind {
-            EventKind::Enqueued { id, .. } => Some(*id),
-            EventKind::Dequeued(outcome) => outcome.waited.map(|(id, _)| id),
-            _ => None,
-        };
-        let queue = in_line.and_then(|id| self.queues.position(id, event.leg.id, event.at));
         let recording = recording.cloned();
         let context = Context { public_url: Arc::clone(&self.public_url), sequence, recording, queue };
         let notices = dialect.webhook(&account, event, &context);

@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, Notify, oneshot};
 
 use crate::inbox::{self, Inbox, Message};
 use crate::live_legs::LiveLegs;
+use crate::remote_legs::RemoteLegs;
 use crate::services::Services;
 
 /// The live calls of the server. Cheap to clone.
@@ -30,6 +31,7 @@ struct Shared {
     idle: Notify,
     /// This lock is held during the merge of two calls.
     merging: Mutex<()>,
+    remotes: RemoteLegs,
 }
 
 impl Registry {
@@ -37,7 +39,8 @@ impl Registry {
         let log_listener = Arc::new(services.events.clone());
         let (live, branches) = (LiveLegs::default(), RwLock::default());
         let (idle, merging) = (Notify::new(), Mutex::new(()));
-        let shared = Shared { services, log_listener, live, branches, idle, merging };
+        let remotes = RemoteLegs::default();
+        let shared = Shared { services, log_listener, live, branches, idle, merging, remotes };
         Self(Arc::new(shared))
     }
 
@@ -105,6 +108,10 @@ impl Registry {
 
     pub(crate) fn live(&self) -> &LiveLegs<Inbox> {
         &self.0.live
+    }
+
+    pub(crate) fn remotes(&self) -> &RemoteLegs {
+        &self.0.remotes
     }
 
     /// Removes the inbox of a leg or of a call, and frees the channels of the leg.

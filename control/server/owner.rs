@@ -7,7 +7,8 @@
 //!          ◄─────────────────◄──────
 //! ```
 //!
-//! A request that names a conference by its name goes to the node of this conference in the same way.
+//! A request that names a conference by its name goes to the node of this conference in the same way. A request about a queue
+//! goes to the node that owns the name of the queue.
 //!
 //! A request without such an id (a list, a new call, a setting) is handled by the node that receives it. So is a request
 //! for the audio of a recording, which is larger than a message, and a request that opens a WebSocket or a stream of
@@ -29,7 +30,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tandem_accounts::Accounts;
 use tandem_cluster::{ANSWER_TIME, AskError, CHANGE_TIME, Cluster, MAX_MESSAGE, Question};
-use tandem_id::AccountName;
+use tandem_id::{AccountName, QueueId};
+use tandem_queues::Queues;
 use tandem_runtime::app::App;
 use tandem_store::Store;
 use tandem_store::nodes::NodeRow;
@@ -49,12 +51,16 @@ const COMMANDS: &str = "/api/calling/calls";
 /// The paths of requests that may name a call or a conference in the body.
 const IN_BODY: [&str; 3] = [COMMANDS, "/v2/conferences", "/v2/calls"];
 
+/// The paths of queues that have no other id than their names.
+const NAMED_QUEUES: &str = "/v2/queues/";
+
 /// The parts of the server that find the owner of a request.
 #[derive(Clone)]
 pub(super) struct Owners {
     cluster: Cluster,
     store: Store,
     accounts: Arc<Accounts>,
+    queues: Queues,
 }
 
 /// The part of a request that names its owner.
@@ -63,6 +69,10 @@ enum Subject {
     Id(u128),
     /// The name of a conference.
     Conference(String),
+    /// A queue. Its id names the node that made it, which may not be its owner.
+    Queue(QueueId),
+    /// The name of a queue.
+    QueueNamed(String),
 }
 
 /// An HTTP request for another node.
@@ -132,12 +142,23 @@ pub(super) async fn forward(State(owners): State<Owners>, request: Request, next
         Ok(found) => found,
         Err(refusal) => return refusal,
     };
-    let node = match subject {
-        None => None,
-        Some(Subject::Id(id)) => owners.cluster.other_owner_of(id),
-        Some(Subject::Conference(name)) => owners.node_of_conference(owners.account_of(&request), &name).await,
+    let node = match &subject {
+        None => Ok(None),
+        Some(Subject::Id(id)) => Ok(owners.cluster.other_owner_of(*id)),
+        Some(Subject::Conference(name)) => Ok(owners.node_of_conference(owners.account_of(&request), name).await),
+        Some(Subject::Queue(id)) => owners.queues.node_of(*id).await,
+        Some(Subject::QueueNamed(name)) => owners.queues.node_of_name(owners.account_of(&request).as_ref(), name).await,
     };
-    let Some(node) = node else { return next.run(request).await };
+    let node = match node {
+        Ok(Some(node)) => node,
+        Ok(None) => return next.run(request).await,
+        Err(error) => return repeat(error.to_string()),
+    };
+    let what = match subject {
+        Some(Subject::Queue(_) | Subject::QueueNamed(_)) => "queue",
+        Some(Subject::Conference(_)) => "conference",
+        Some(Subject::Id(_)) | None => "call",
+    };
     let cluster = &owners.cluster;
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     let (parts, body) = request.into_parts();
@@ -163,21 +184,25 @@ pub(super) async fn forward(State(owners): State<Owners>, request: Request, next
         Ok(_) => (StatusCode::BAD_GATEWAY, "the answer of the other node is too large\n").into_response(),
         Err(AskError::NoAnswer(seconds)) if !is_read => {
             let text = format!(
-                "the call belongs to node {} of the cluster, which did not answer within {seconds} s: the request may have \
-                 had an effect\n",
+                "the {what} belongs to node {} of the cluster, which did not answer within {seconds} s: the request may \
+                 have had an effect\n",
                 node.name
             );
             tracing::warn!("{} {}: {text}", parts.method, parts.uri.path());
             (StatusCode::GATEWAY_TIMEOUT, text).into_response()
         }
         Err(error) => {
-            let text =
-                format!("the call belongs to node {} of the cluster, and {error}: repeat the request\n", node.name);
+            let text = format!("the {what} belongs to node {} of the cluster, and {error}", node.name);
             tracing::warn!("{} {}: {text}", parts.method, parts.uri.path());
-            (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, ANSWER_TIME.as_secs().to_string())], text)
-                .into_response()
+            repeat(text)
         }
     }
+}
+
+/// Returns the answer to a request whose owner cannot be asked now.
+fn repeat(why: String) -> Response {
+    let text = format!("{why}: repeat the request\n");
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, ANSWER_TIME.as_secs().to_string())], text).into_response()
 }
 
 /// Middleware that answers a change only after its records are stored. The client may ask another node next, which reads
@@ -195,16 +220,15 @@ impl Owners {
     pub(super) fn new(app: &App) -> Self {
         let services = app.calls.services();
         let (cluster, store) = (services.cluster.clone(), services.store.clone());
-        Self { cluster, store, accounts: Arc::clone(&app.accounts) }
+        Self { cluster, store, accounts: Arc::clone(&app.accounts), queues: services.queues.clone() }
     }
 
     /// Returns the account that a request names. The owner checks the credentials, so a wrong account costs a detour.
     fn account_of(&self, request: &Request) -> Option<AccountName> {
         let sid = request.uri().path().split('/').skip_while(|part| !part.eq_ignore_ascii_case("accounts")).nth(1);
-        let bearer = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let key = bearer.and_then(|value| value.strip_prefix("Bearer "));
         let account = sid.and_then(|sid| self.accounts.by_sid(sid));
-        account.or_else(|| key.and_then(|key| self.accounts.by_telnyx_key(key))).map(|account| account.name.clone())
+        let account = account.or_else(|| tandem_telnyx::rest::caller(&self.accounts, request.headers()));
+        account.map(|account| account.name.clone())
     }
 
     /// Returns the other node that has the conference with this name.
@@ -234,19 +258,25 @@ async fn subject_of(request: Request) -> Result<(Request, Option<Subject>), Resp
         let subject = subject_in_body(&serde_json::from_slice(&body).unwrap_or_default(), is_command);
         return Ok((Request::from_parts(parts, Body::from(body)), subject));
     }
-    // A participant is looked for where its conference is.
-    let subject = conference_in_path(path).map(Subject::Conference).or_else(|| id_in_path(path).map(Subject::Id));
+    // A participant is looked for where its conference is, and a caller where its queue is.
+    let subject = conference_in_path(path)
+        .map(Subject::Conference)
+        .or_else(|| queue_in_path(path))
+        .or_else(|| id_in_path(path).map(Subject::Id));
     Ok((request, subject))
 }
 
-/// Returns the call of a command, the call that opens a conference, or the conference into which a call is made.
+/// Returns the call of a command, the call that opens a conference or for which another call is made, or the conference
+/// into which a call is made.
 fn subject_in_body(body: &Value, is_command: bool) -> Option<Subject> {
     let text = |at: &Value, key: &str| at.get(key).and_then(Value::as_str).map(str::to_owned);
     if is_command {
         return text(body, "id").and_then(|id| id_in(&id)).map(Subject::Id);
     }
     let config = body.get("conference_config").unwrap_or(&Value::Null);
-    let id = text(config, "id").or_else(|| text(body, "call_control_id"));
+    // A leg that is dialled for another leg, or to supervise one, is dialled by the node of this leg.
+    let calls = ["call_control_id", "link_to", "supervise_call_control_id"];
+    let id = text(config, "id").or_else(|| calls.into_iter().find_map(|key| text(body, key)));
     id.and_then(|id| id_in(&id)).map(Subject::Id).or_else(|| text(config, "conference_name").map(Subject::Conference))
 }
 
@@ -258,6 +288,21 @@ fn conference_in_path(path: &str) -> Option<String> {
     let name = if parts.next().is_none() { name.strip_suffix(".json").unwrap_or(name) } else { name };
     let is_name = !name.is_empty() && id_in(name).is_none();
     is_name.then(|| percent_decode_str(name).decode_utf8_lossy().into_owned())
+}
+
+/// Returns the queue that a path names by its id or by its name.
+fn queue_in_path(path: &str) -> Option<Subject> {
+    let mut parts = path.split('/').skip_while(|part| !part.eq_ignore_ascii_case("queues")).skip(1);
+    let queue = parts.next().filter(|queue| !queue.is_empty())?;
+    let queue = percent_decode_str(queue).decode_utf8_lossy();
+    if path.starts_with(NAMED_QUEUES) {
+        return Some(Subject::QueueNamed(queue.into_owned()));
+    }
+    // The last part of a path may have the ending of a format.
+    let queue = if parts.next().is_none() { queue.strip_suffix(".json").unwrap_or(&queue) } else { &queue };
+    let digits = queue.strip_prefix("QU").unwrap_or(queue);
+    let id = id_in(digits).map(QueueId);
+    Some(id.map_or_else(|| Subject::QueueNamed(queue.to_owned()), Subject::Queue))
 }
 
 /// Whether only the memory of the owner has what a path shows: the SIP messages of a call.
@@ -375,9 +420,39 @@ mod tests {
         let body = |text: &str| subject_in_body(&serde_json::from_str(text).unwrap(), false);
         let call = tandem_telnyx::id::call_control_id(tandem_id::LegId(ID));
         assert_eq!(body(&format!(r#"{{"call_control_id":"{call}","name":"x"}}"#)), Some(Subject::Id(ID)));
+        assert_eq!(body(&format!(r#"{{"to":"+1","link_to":"{call}"}}"#)), Some(Subject::Id(ID)));
         let named = Some(Subject::Conference("x".to_owned()));
         assert_eq!(body(r#"{"to":"+1","conference_config":{"conference_name":"x"}}"#), named);
         assert_eq!(body(r#"{"to":"+1"}"#), None);
+    }
+
+    #[test]
+    fn a_queue_is_named_in_the_path_and_its_callers_are_looked_for_at_its_node() {
+        let control = tandem_telnyx::id::call_control_id(tandem_id::LegId(8));
+        let (account, own) = (tandem_id::uuid(7), Some(Subject::Queue(QueueId(ID))));
+        for path in [
+            format!("/2010-04-01/Accounts/AC{:032x}/Queues/QU{ID:032x}.json", 7),
+            format!("/2010-04-01/Accounts/AC{:032x}/Queues/QU{ID:032x}/Members/CA{:032x}.json", 7, 8),
+            format!("/api/laml/2010-04-01/Accounts/{account}/Queues/{}.json", tandem_id::uuid(ID)),
+            format!("/console/queues/{ID:032x}/callers/{control}"),
+        ] {
+            assert_eq!(queue_in_path(&path), own, "{path}");
+        }
+        let named = |name: &str| Some(Subject::QueueNamed(name.to_owned()));
+        // An id of a queue may also be the name of a queue here.
+        let uuid = tandem_id::uuid(ID);
+        for (path, name) in [
+            ("/v2/queues/My%20Queue".to_owned(), "My Queue"),
+            (format!("/v2/queues/x.json/calls/{control}"), "x.json"),
+            (format!("/v2/queues/{uuid}"), &uuid),
+            (format!("/v2/texml/Accounts/{account}/Queues/support.json"), "support"),
+            (format!("/v2/texml/Accounts/{account}/Queues/support/Members/Front"), "support"),
+        ] {
+            assert_eq!(queue_in_path(&path), named(name), "{path}");
+        }
+        for path in ["/v2/queues", "/console/queues", "/2010-04-01/Accounts/AC7/Queues.json", "/v2/calls/queues"] {
+            assert_eq!(queue_in_path(path), None, "{path}");
+        }
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   join ──► alive ──(leave)──────────────────────────────► gone
-//!              └───(no renewal for EXPIRY, bury)──► dead ──(the heir has ended its calls)──► gone
+//!              └───(no renewal for EXPIRY, declare_dead)──► dead ──(the successor has ended its calls)──► gone
 //! ```
 //!
 //! A row is one start of a server: an epoch. A server that has lost its epoch never gets it back: it must start again.
@@ -39,7 +39,7 @@ pub struct NodeRow {
     /// The last renewal, by the clock of the database.
     pub alive_at: Timestamp,
     /// The epoch of the node that ends the calls of this dead node.
-    pub heir: Option<i64>,
+    pub successor: Option<i64>,
     pub details: NodeDetails,
 }
 
@@ -74,9 +74,9 @@ pub enum NodeState {
     Alive,
     /// The node continues its calls, and takes no new calls.
     Draining,
-    /// The node has not renewed its row in time, and its heir ends its calls.
+    /// The node has not renewed its row in time, and its successor ends its calls.
     Dead,
-    /// The node has stopped, or its heir has ended its calls.
+    /// The node has stopped, or its successor has ended its calls.
     Gone,
 }
 
@@ -238,9 +238,10 @@ impl NodeConnection {
         Ok(seen)
     }
 
-    /// Declares a node dead that was not renewed for [`EXPIRY`], with `heir` as the node that ends its calls. A dead node
-    /// whose heir is dead or gone gets the new heir too. Returns `false` if the node was renewed, or has another heir.
-    pub async fn bury(&mut self, epoch: i64, heir: i64) -> Result<bool, StoreError> {
+    /// Declares a node dead that was not renewed for [`EXPIRY`], with `successor` as the node that ends its calls. A dead node
+    /// whose successor is dead or gone gets the new successor too. Returns `false` if the node was renewed, or has another
+    /// successor.
+    pub async fn declare_dead(&mut self, epoch: i64, successor: i64) -> Result<bool, StoreError> {
         let mut connection = self.take().await?;
         let sql = format!(
             "UPDATE nodes SET state = 'dead', heir = $2 WHERE epoch = $1 AND (state IN ('alive', 'draining') \
@@ -248,7 +249,7 @@ impl NodeConnection {
              (SELECT 1 FROM nodes AS other WHERE other.epoch = nodes.heir AND other.state IN ('alive', 'draining'))))",
             EXPIRY.as_micros()
         );
-        let done = sqlx::query(super::assembled(sql)).bind(epoch).bind(heir).execute(&mut connection).await?;
+        let done = sqlx::query(super::assembled(sql)).bind(epoch).bind(successor).execute(&mut connection).await?;
         self.open = Some(connection);
         Ok(done.rows_affected() > 0)
     }
@@ -303,7 +304,7 @@ pub async fn cluster_id(store: &Store) -> Result<i64, StoreError> {
 }
 
 /// Adds a node with the next epoch, and returns the epoch. An earlier start with the same name that is not renewed any
-/// more becomes dead, with the new node as its heir.
+/// more becomes dead, with the new node as its successor.
 ///
 /// # Errors
 /// [`JoinError::NameInUse`] if a node with this name was renewed within the last [`EXPIRY`].
@@ -366,7 +367,7 @@ async fn join_within(connection: &mut AnyConnection, name: &str, details: &NodeD
     Ok(epoch)
 }
 
-/// Ends the row of a node: the node stops, or its heir has ended its calls.
+/// Ends the row of a node: the node stops, or its successor has ended its calls.
 pub async fn end(store: &Store, epoch: i64) -> Result<(), StoreError> {
     sqlx::query("UPDATE nodes SET state = 'gone' WHERE epoch = $1").bind(epoch).execute(&store.vital).await?;
     Ok(())
@@ -388,7 +389,7 @@ fn read(row: &AnyRow) -> Result<NodeRow, StoreError> {
         name: columns.text("name")?,
         state: NodeState::parse(&columns.text("state")?)?,
         alive_at: columns.time("alive_at")?,
-        heir: row.try_get("heir")?,
+        successor: row.try_get("heir")?,
         details: serde_json::from_str(&details)
             .map_err(|_| StoreError::Corrupt { column: "details", value: details.clone() })?,
     })

@@ -245,6 +245,39 @@ pub async fn named<T: DeserializeOwned>(
     Ok(list(store, kind, account, &filter, &Page::first(1)).await?.pop())
 }
 
+/// Returns the resource of any account with this id, if it has this kind. Use this function only for resources that are
+/// written at once.
+pub async fn find<T: DeserializeOwned>(
+    store: &Store,
+    kind: Kind<T>,
+    id: u128,
+) -> Result<Option<Resource<T>>, StoreError> {
+    let row = sqlx::query("SELECT * FROM resources WHERE kind = $1 AND id = $2")
+        .bind(kind.word)
+        .bind(hex(id))
+        .fetch_optional(&store.pool)
+        .await?;
+    row.as_ref().map(read).transpose()
+}
+
+/// Returns the account's newest resource of this kind with this name, as [`named`] does, but without the limits for the
+/// lists of an account. Use this function only for resources that are written at once.
+pub async fn newest<T: DeserializeOwned>(
+    store: &Store,
+    kind: Kind<T>,
+    account: &AccountName,
+    name: &str,
+) -> Result<Option<Resource<T>>, StoreError> {
+    let sql = "SELECT * FROM resources WHERE kind = $1 AND name = $2 AND account = $3 ORDER BY created_at DESC, id DESC LIMIT 1";
+    let row = sqlx::query(sql)
+        .bind(kind.word)
+        .bind(name.to_owned())
+        .bind(account.to_string())
+        .fetch_optional(&store.pool)
+        .await?;
+    row.as_ref().map(read).transpose()
+}
+
 /// Returns a page of the account's resources of this kind, newest resource first.
 pub async fn list<T: DeserializeOwned>(
     store: &Store,

@@ -13,7 +13,7 @@ use crate::app::{App, AppRequest};
 use crate::log::PATIENCE;
 use crate::phone::{Phone, SipEvent};
 use crate::program::Program;
-use crate::test_server::{ACCOUNT_SID, AUTH_TOKEN, asks, basic, settings};
+use crate::test_server::{ACCOUNT_SID, API_KEY, AUTH_TOKEN, asks, basic, settings};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 pub(crate) const PAUSE: &str = "<Response><Gather timeout=\"60\"/></Response>";
@@ -468,4 +468,60 @@ async fn callers_of_two_nodes_are_in_one_conference_and_a_node_that_dies_takes_o
         one.field("StatusCallbackEvent") == "participant-join" && one.field("ConferenceSid") != conference
     };
     app.requests.find("the next conference", is_new).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_one_node_makes_is_changed_at_any_node_and_its_name_is_used_once() {
+    let Some(engines) = Engines::start().await else { return };
+    let (a, b) = (engines.node("a", "").await, engines.node("b", "").await);
+    for node in [&a, &b] {
+        sees(node, 2).await;
+    }
+    let made = a.api.post("/Queues.json", "FriendlyName=support&MaxSize=5").await;
+    assert_eq!(made.status, 201, "{}", String::from_utf8_lossy(&made.body));
+    let (sid, made) = (made.json()["sid"].as_str().unwrap().to_owned(), made.json());
+    let path = format!("/Queues/{sid}.json");
+    let whole = |path: &str| format!("/2010-04-01/Accounts/{ACCOUNT_SID}{path}");
+    // Node B does not have the queue in its memory yet.
+    assert_eq!(b.api.get(&whole(&path)).await.json(), made);
+    let again = b.api.post("/Queues.json", "FriendlyName=support").await;
+    assert_eq!((again.status, again.json()["code"].clone()), (400, 22003.into()));
+    let bearer = format!("Bearer {API_KEY}");
+    let again = b.api.post_as(&bearer, "/v2/queues", r#"{"queue_name":"support"}"#).await;
+    assert_eq!(again.status, 422, "{}", String::from_utf8_lossy(&again.body));
+
+    // Node B renames the queue. Both nodes then know the new name only.
+    assert_eq!(b.api.post(&path, "FriendlyName=sales").await.json()["friendly_name"], "sales");
+    for node in [&a, &b] {
+        let found = node.api.get_as(&bearer, "/v2/queues/sales").await;
+        assert_eq!((found.status, found.json()["data"]["max_size"].clone()), (200, 5.into()));
+        assert_eq!(node.api.get(&whole(&path)).await.json()["friendly_name"], "sales");
+    }
+    let names = async |node: &Program| -> BTreeSet<String> {
+        let listed = node.api.get(&whole("/Queues.json")).await.json();
+        let queues = listed["queues"].as_array().unwrap();
+        queues.iter().map(|queue| queue["friendly_name"].as_str().unwrap().to_owned()).collect()
+    };
+    for node in [&a, &b] {
+        wait_until(PATIENCE, "the new name", async || names(node).await == BTreeSet::from(["sales".to_owned()])).await;
+    }
+    // The old name is free, for another queue of node B.
+    let other = b.api.post("/Queues.json", "FriendlyName=support").await;
+    assert_eq!(other.status, 201, "{}", String::from_utf8_lossy(&other.body));
+    let taken = a.api.post(&path, "FriendlyName=support").await;
+    assert_eq!((taken.status, taken.json()["code"].clone()), (400, 22003.into()));
+
+    assert_eq!(b.api.delete(&whole(&path)).await.status, 204);
+    assert_eq!(a.api.get(&whole(&path)).await.status, 404);
+    for node in [&a, &b] {
+        wait_until(PATIENCE, "one queue", async || names(node).await == BTreeSet::from(["support".to_owned()])).await;
+    }
+    // The node of a queue dies, and the other takes the queue.
+    let other = other.json()["sid"].as_str().unwrap().to_owned();
+    b.kill().await;
+    sees(&a, 1).await;
+    let path = format!("/Queues/{other}.json");
+    assert_eq!(a.api.post(&path, "FriendlyName=sales&MaxSize=7").await.json()["max_size"], 7);
+    assert_eq!(a.api.delete(&whole(&path)).await.status, 204);
+    assert_eq!(a.api.post("/Queues.json", "FriendlyName=sales").await.status, 201);
 }

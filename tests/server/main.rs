@@ -28,6 +28,7 @@ mod causes;
 mod cluster;
 mod cluster_events;
 mod cluster_limits;
+mod cluster_queues;
 mod conferences;
 mod console;
 mod crash;

@@ -42,7 +42,8 @@ impl CallTask {
     /// legs until they are released; the view does not have them.
     pub(super) fn view(&self) -> CallView {
         let view = |leg: &Arc<_>| self.leg_view(leg);
-        let live = self.state.call.legs().filter(|leg| !leg.status.is_final());
+        let call = &self.state.call;
+        let live = call.legs().filter(|leg| !leg.status.is_final() && !call.is_remote(leg.id));
         let mut legs: Vec<_> = live.map(view).collect();
         legs.sort_by_key(|view| (view.leg.created_at, view.leg.id));
         CallView { id: self.state.call.id(), legs }
@@ -61,7 +62,7 @@ impl CallTask {
         };
         let Some(live) = self.state.legs.get(&leg.id) else { return view };
         let running = &live.attachments;
-        view.bridged_with = live.bridged_with;
+        view.bridged_with = live.bridged_with.map(|bridged| call.shown_id(bridged));
         view.quality = live.facts.quality.as_deref().copied();
         // A listener sends no audio either.
         let is_coach = participation.is_some_and(|own| own.coach.is_some());
@@ -76,7 +77,7 @@ impl CallTask {
     pub(super) fn publish_verbs(&mut self) {
         for (leg, live) in &mut self.state.legs {
             let verb = self.state.call.running_verb(*leg);
-            if live.published_verb == verb {
+            if live.published_verb == verb || self.state.call.is_remote(*leg) {
                 continue;
             }
             let before = std::mem::replace(&mut live.published_verb, verb);

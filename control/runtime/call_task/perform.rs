@@ -457,14 +457,20 @@ impl CallTask {
             .get(&fetch.leg.id)
             .and_then(|live| live.attachments.queue_membership.as_ref())
             .filter(|_| fetch.scope == Scope::Queue);
-        let queue = membership.and_then(|membership| membership.position(clock::time()));
-        let context = Context { public_url: Arc::clone(&services.public_url), sequence: 0, recording: None, queue };
+        let in_queue = membership.map(|membership| (membership.queue(), membership.position(clock::time())));
         let first = !std::mem::replace(&mut self.has_fetched, true);
         let pending = services.pending.begin(session);
         self.services.fetches.spawn(async move {
             // The request ends when its failure is reported.
             let _pending = pending;
             let (leg, id) = (Arc::clone(&fetch.leg), fetch.id);
+            let queue = match in_queue {
+                // Another node has the queue, or the leg is being connected.
+                Some((queue, None)) => services.queues.position_of(queue, leg.id, clock::time()).await,
+                Some((_, position)) => position,
+                None => None,
+            };
+            let context = Context { public_url: Arc::clone(&services.public_url), sequence: 0, recording: None, queue };
             let found = services.dialects.get(&fetch.leg.dialect).zip(services.accounts.by_name(&fetch.leg.account));
             let Some((dialect, account)) = found else {
                 let failure = FetchFailure {

@@ -297,9 +297,10 @@ impl CallTask {
 
     async fn notify(&mut self, event: &CallEvent) {
         let leg = event.leg.id;
+        let queue = self.services.position_for_notices(event).await;
         let recording = self.state.facts.own_recordings.get(&leg).map(|own| &own.facts);
         let sequence = self.state.facts.sequences.get(&leg).copied().unwrap_or_default();
-        for delivery in self.services.notices(event, sequence, recording) {
+        for delivery in self.services.notices_in_queue(event, sequence, recording, queue) {
             *self.state.facts.sequences.entry(leg).or_default() += u32::from(delivery.numbered.is_some());
             match self.services.deliveries.submit(delivery).await {
                 Ok(submitted) => {

@@ -1,40 +1,50 @@
-//! Queues: a leg's membership in a queue, and the merge of a waiting caller's call into the call of an agent.
+//! Queues: a leg's membership in a queue, and an agent's request for the first caller of a queue.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use tandem_call::output::LegEvent;
+use tandem_call::queue::NotQueued;
 use tandem_host::clock;
 use tandem_id::{LegId, OpId};
-use tandem_queues::Pair;
+use tandem_queues::EnterResult;
 
 use super::CallTask;
 use crate::inbox::Message;
-use crate::registry::Registry;
 
 impl CallTask {
     pub(super) fn enter_queue(&mut self, leg: LegId, op: OpId, name: &Arc<str>, max_size: Option<u32>) {
         let Some(account) = self.state.call.leg(leg).map(|info| info.account.clone()) else { return };
-        let services = &self.services;
-        let result = match services.queues.enter(&account, name, max_size, leg, clock::time()) {
+        if let Some(result) = self.services.queues.enter(&account, name, max_size, leg, clock::time()) {
+            return self.entered_queue(leg, op, result);
+        }
+        // Another node may have the queue.
+        let (queues, name, inbox) = (self.services.queues.clone(), Arc::clone(name), self.inbox.clone());
+        tokio::spawn(async move {
+            let result = Box::new(queues.arrive(&account, &name, max_size, leg).await);
+            // If the call is over, the leg leaves the queue.
+            let _ = inbox.post(Message::EnteredQueue { leg, op, result });
+        });
+    }
+
+    /// Gives a leg its membership in the queue that it wanted to enter. A leg that does not want it any more leaves the queue.
+    pub(super) fn entered_queue(&mut self, leg: LegId, op: OpId, result: Result<EnterResult, NotQueued>) {
+        let live = self.state.legs.get_mut(&leg).filter(|_| self.state.call.enters_queue(leg, op));
+        let Some(live) = live else { return };
+        let result = match result {
             Ok(entered) => {
-                if entered.new {
-                    let (services, queue) = (Arc::clone(services), entered.queue.clone());
-                    tokio::spawn(async move {
-                        if let Err(error) = tandem_queues::keep(&services.store, &queue).await {
-                            tracing::error!(%error, queue = %queue.name, "queue not stored");
-                        }
-                    });
-                }
-                if let Some(live) = self.state.legs.get_mut(&leg) {
-                    live.attachments.queue_membership = Some(entered.membership);
-                }
-                // Posted after the leg has stored its queue membership.
-                self.post_leg_event(leg, LegEvent::Enqueued { op, result: Ok(entered.queue.id) });
+                let membership = live.attachments.queue_membership.insert(entered.membership);
+                // Posted after the leg has stored its queue membership, and before an agent can take the leg.
+                let admitted = LegEvent::Enqueued { op, result: Ok(entered.queue.id) };
+                let _ = self.inbox.post(Message::LegEvent(leg, admitted));
+                membership.ready();
                 return self.registry.connect_to_agent(entered.pair);
             }
             Err(why) => Err(why),
         };
+        if result == Err(NotQueued::NoOwner) {
+            self.note_line(clock::time(), leg, "call", "the node of the queue, or the database, did not answer");
+        }
         self.post_leg_event(leg, LegEvent::Enqueued { op, result });
     }
 
@@ -49,6 +59,14 @@ impl CallTask {
                 self.registry.connect_to_agent(pair);
             }
             Err(error) => tracing::error!(%error, queue = %name, "a leg lost its position in the queue"),
+        }
+    }
+
+    /// Notes that an agent takes the leg out of its queue.
+    pub(super) fn note_called(&self, leg: LegId) {
+        let live = self.state.legs.get(&leg);
+        if let Some(membership) = live.and_then(|live| live.attachments.queue_membership.as_ref()) {
+            membership.called();
         }
     }
 
@@ -70,32 +88,5 @@ impl CallTask {
         let (request, pair) = self.services.queues.take(&account, name, leg);
         live.attachments.agent_request = Some(request);
         self.registry.connect_to_agent(pair);
-    }
-}
-
-impl Registry {
-    /// Merges the call of a waiting caller into the call of the agent's leg, and then notifies the merged call. If the
-    /// merge fails, the function tries the next pair.
-    pub(crate) fn connect_to_agent(&self, pair: Option<Pair>) {
-        let Some(mut pair) = pair else { return };
-        let registry = self.clone();
-        tokio::spawn(async move {
-            loop {
-                let merged = registry.merge(pair.agent, pair.caller).await.is_ok();
-                let called = Message::LegEvent(pair.caller, LegEvent::Called { queue: pair.queue, by: pair.agent });
-                // The merged call has one task. If this task has ended, both legs have ended.
-                if merged && registry.post(pair.caller, called) {
-                    return;
-                }
-                let (next, stuck) = registry.services().queues.unpair(&pair, !registry.is_live(pair.agent));
-                if stuck {
-                    registry.post(pair.agent, Message::LegEvent(pair.agent, LegEvent::DequeueFailed));
-                }
-                match next {
-                    Some(next) => pair = next,
-                    None => return,
-                }
-            }
-        });
     }
 }

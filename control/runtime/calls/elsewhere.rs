@@ -8,19 +8,9 @@ use tandem_call::command::{Accepted, Command, Refused, Request};
 use tandem_call::leg::LegInfo;
 use tandem_cluster::{CHANGE_TIME, Question};
 use tandem_id::LegId;
+use tandem_store::nodes::NodeRow;
 
 use super::Calls;
-
-/// Asks for the state of a live leg.
-#[derive(Serialize, Deserialize)]
-struct LiveLeg {
-    leg: LegId,
-}
-
-impl Question for LiveLeg {
-    const NAME: &'static str = "leg";
-    type Answer = Option<LegInfo>;
-}
 
 /// Asks the owner of a leg to perform a request.
 #[derive(Serialize, Deserialize)]
@@ -42,11 +32,15 @@ impl Calls {
             let calls = calls.clone();
             async move { calls.request_here(asked.leg, asked.request).await }
         });
-        let calls = self.clone();
-        self.services().cluster.answer(move |asked: LiveLeg| {
-            let leg = calls.live_leg(asked.leg).map(|leg| (*leg).clone());
-            std::future::ready(leg)
-        });
+        self.registry().serve_remote_legs();
+        let registry = self.registry().clone();
+        self.services().queues.connect_with(move |pair| registry.connect_to_agent(Some(pair)));
+    }
+
+    /// A node is gone: the bridges with its legs end, and its legs leave the queues.
+    pub fn node_left(&self, node: &NodeRow) {
+        self.registry().node_of_remotes_left(node.epoch);
+        self.services().queues.node_left(node);
     }
 
     /// Sends a request to the owner of a leg, if this is another node.
@@ -70,9 +64,7 @@ impl Calls {
     /// Returns the state of a live leg of another node. `None` if there is none, or if the node does not answer: then the
     /// database has the last stored state.
     pub(super) async fn live_elsewhere(&self, leg: LegId) -> Option<Arc<LegInfo>> {
-        let cluster = &self.services().cluster;
-        let node = cluster.other_owner_of(leg.0)?;
-        let answer = cluster.ask(&node, &LiveLeg { leg }).await;
-        answer.inspect_err(|error| tracing::warn!("node {}: {error}", node.name)).ok().flatten().map(Arc::new)
+        let node = self.services().cluster.other_owner_of(leg.0)?;
+        self.registry().leg_of_node(&node, leg).await.ok().flatten().map(Arc::new)
     }
 }

@@ -373,7 +373,7 @@ impl ApiError {
 }
 
 /// The text of a failure as a sentence, as all details of errors are.
-fn sentence(failed: StoreFailed) -> String {
+pub(super) fn sentence(failed: impl std::fmt::Display) -> String {
     let text = failed.to_string();
     let first: String = text.chars().take(1).flat_map(char::to_uppercase).collect();
     format!("{first}{}.", text.get(1..).unwrap_or_default())

@@ -251,7 +251,10 @@ async fn command(
         if leg.status.is_final() {
             return Err(ApiError::call_ended());
         }
-        let taken = if action == Action::Bridge { queue::take_first(&app, &account, parameters)? } else { None };
+        let taken = match action {
+            Action::Bridge => queue::take_first(&app, &account, parameters).await?,
+            _ => None,
+        };
         let done = carry_out(&app, &account, &leg, action, parameters, taken).await;
         if let Some(taken) = taken {
             tandem_operations::queues::remove(&app.calls, taken).await;

@@ -14,7 +14,7 @@ use tandem_operations::queues::{self, NotAdmitted, QueueFailure};
 use tandem_queues::{MAX_QUEUE_SIZE, Member, QueueError, QueueSnapshot};
 use tandem_runtime::app::App;
 
-use super::error::ApiError;
+use super::error::{ApiError, sentence};
 use super::paging::Paging;
 use super::parameters::Parameters;
 use super::{Caller, Payload, Segments, known};
@@ -46,7 +46,7 @@ pub(super) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, ApiError> {
     let paging = Paging::parse(query.as_deref().unwrap_or_default())?;
-    let all = app.calls.services().queues.list(&account.name, Timestamp::now());
+    let all = app.calls.services().queues.list_everywhere(&account.name, Timestamp::now()).await;
     let data: Vec<_> = all.iter().skip(paging.offset()).take(paging.size).map(queue).collect();
     Ok(Json(json!({ "data": data, "meta": paging.meta(all.len()) })))
 }
@@ -150,19 +150,24 @@ pub(super) async fn remove_call(
 ) -> Result<StatusCode, ApiError> {
     let found = find(&app, &account, &name)?;
     let (member, _) = member(&app, &account, &found, &call).await?;
-    queues::remove(&app.calls, member.leg).await;
+    queues::remove_member(&app.calls, &account.name, found.queue.id, member.leg).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// The leg to bridge with, if the request names a queue. This leg is the first caller in the queue. The function
 /// reserves the leg for this request.
-pub(super) fn take_first(app: &App, account: &Account, parameters: Parameters<'_>) -> Result<Option<LegId>, ApiError> {
+pub(super) async fn take_first(
+    app: &App,
+    account: &Account,
+    parameters: Parameters<'_>,
+) -> Result<Option<LegId>, ApiError> {
     let Some(name) = parameters.text("queue")? else { return Ok(None) };
     // Some clients cannot omit the parameter and send an empty text instead.
     if parameters.text("call_control_id")?.is_some_and(|call| !call.is_empty()) {
         return Err(ApiError::bad_value("queue", "The 'queue' parameter can't be used with 'call_control_id'."));
     }
-    queues::reserve_first(&app.calls, &account.name, name).map(Some).ok_or_else(ApiError::queue_empty)
+    let first = queues::reserve_first(&app.calls, &account.name, name).await;
+    first.map_err(QueueFailure::from).map_err(unfit)?.map(Some).ok_or_else(ApiError::queue_empty)
 }
 
 /// Checks that a call can enter the queue that the request names. If the queue does not exist, the function creates it.
@@ -194,6 +199,7 @@ fn unfit(why: QueueFailure) -> ApiError {
         QueueFailure::Refused(QueueError::NameTaken) => ApiError::queue_name_in_use(),
         QueueFailure::Refused(QueueError::TooMany) => ApiError::too_many_queues(),
         QueueFailure::Refused(QueueError::InUse) => ApiError::queue_not_empty(),
+        QueueFailure::Refused(why @ QueueError::NoOwner) => ApiError::unavailable(&sentence(why)),
         QueueFailure::Store(failed) => failed.into(),
     }
 }
@@ -205,7 +211,7 @@ fn queue(snapshot: &QueueSnapshot) -> Value {
         "record_type": "queue",
         "name": queue.name,
         "max_size": queue.max_size,
-        "current_size": snapshot.members.len(),
+        "current_size": snapshot.waiting,
         "average_wait_time_secs": snapshot.average.as_secs(),
         "created_at": time(queue.created_at),
         "updated_at": time(queue.updated_at),

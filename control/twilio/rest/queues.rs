@@ -28,7 +28,7 @@ const TOO_MANY: u32 = 22006;
 pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
     let Some((name, below)) = below.split_first() else {
         return match x.verb {
-            Verb::Get => list(x),
+            Verb::Get => list(x).await,
             Verb::Post => create(x).await,
             _ => Err(ApiError::method_not_allowed(allow::GET_POST)),
         };
@@ -69,13 +69,13 @@ fn find(x: &RestContext<'_>, id: QueueId) -> Result<QueueSnapshot, ApiError> {
     all(x).get(&x.account.name, id, Timestamp::now()).ok_or_else(|| x.not_found())
 }
 
-fn list(x: &RestContext<'_>) -> Answer {
+async fn list(x: &RestContext<'_>) -> Answer {
     let paging = x.paging("QU")?;
     let (created, updated) = match x.provider.filters_queues() {
         true => (list::range_to(x.parameters, "DateCreated")?, list::range_to(x.parameters, "DateUpdated")?),
         false => Default::default(),
     };
-    let items = all(x).list(&x.account.name, Timestamp::now()).into_iter();
+    let items = all(x).list_everywhere(&x.account.name, Timestamp::now()).await.into_iter();
     let items = items.filter(|one| created.contains(one.queue.created_at) && updated.contains(one.queue.updated_at));
     let items = items.map(|one| (one.queue.id.0, x.ids().queue(one.queue.id), queue(x.owner(), &one))).collect();
     Ok(ok(x.list("queues", "Queues", &paging, page(&paging, items))))
@@ -149,6 +149,9 @@ fn unfit(x: &RestContext<'_>, why: QueueFailure) -> ApiError {
         QueueError::NameTaken => ApiError::bad(NAME_TAKEN, "Another queue of this account has this FriendlyName"),
         QueueError::TooMany => ApiError::bad(TOO_MANY, "This account has the maximum number of queues"),
         QueueError::InUse => ApiError::bad(NOT_EMPTY, "The queue is not empty"),
+        QueueError::NoOwner => {
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, 20503, format!("Service unavailable: {why}"))
+        }
     }
 }
 
@@ -167,7 +170,7 @@ fn queue(owner: Owner<'_>, snapshot: &QueueSnapshot) -> Value {
     json!({
         "account_sid": owner.sid,
         "average_wait_time": format::seconds(snapshot.average),
-        "current_size": snapshot.members.len(),
+        "current_size": snapshot.waiting,
         "date_created": format::rfc2822(queue.created_at),
         "date_updated": format::rfc2822(queue.updated_at),
         "friendly_name": &*queue.name,
