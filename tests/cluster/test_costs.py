@@ -42,6 +42,8 @@ DOCUMENTS = {
 }
 # The clusters: (what, nodes, with [cluster]).
 SETTINGS = [("one server, no [cluster]", 1, False), ("1 node", 1, True), ("2 nodes", 2, True), ("3 nodes", 3, True)]
+if only := os.environ.get("ONLY"):
+    SETTINGS = [one for one in SETTINGS if one[0] in only.split(",")]
 MILLISECONDS = {"cpu_tandem", "cpu_postgres", "cpu_nats", "cpu_kamailio"}
 
 

@@ -29,8 +29,11 @@ DOCUMENTS = {
     "/number": f"<Response><Dial><Number statusCallback='/child' statusCallbackEvent='{' '.join(EVENTS)}'>+15550001234</Number></Dial></Response>",
     "/phone": f"<Response><Dial><Number statusCallback='/child' statusCallbackEvent='{' '.join(EVENTS)}'>+17770001234</Number></Dial></Response>",
     "/conference": "<Response><Dial><Conference>room</Conference></Dial></Response>",
+    "/enqueue": "<Response><Enqueue action='/queued'>support</Enqueue><Gather timeout='120'/></Response>",
+    "/queue": "<Response><Dial><Queue>support</Queue></Dial><Gather timeout='120'/></Response>",
+    "/queued": "<Response><Gather timeout='120'/></Response>",
 }
-KINDS = {"700": "/gather", "701": "/record", "702": "/number", "703": "/phone", "704": "/conference"}
+KINDS = {"700": "/gather", "701": "/record", "702": "/number", "703": "/phone", "704": "/conference", "705": "/enqueue", "706": "/queue"}
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +184,7 @@ def judge(load, kills, application, cluster):
     twice = {sid: len(came) for sid, came in finals.items() if len(came) > 1}
     orders = [(path, sid, misplaced(came)) for path in ("/child", "/calls") for sid, came in of_calls(application.to(path)).items() if misplaced(came)]
     again = [(path, sid, repeated(came)) for path in ("/child", "/calls", "/status") for sid, came in of_calls(application.to(path)).items() if repeated(came)]
+    rows.append(("results of the queue", dict(collections.Counter(one.form.get("QueueResult") for one in application.to("/queued")))))
     rows.append(("legs with webhooks, with a final webhook", (len(first), len(finals))))
     rows.append(("  lost: of legs that were older than 1.5 s at the kill", len(old)))
     rows.append(("  lost: of legs in their first 1.5 s", [(lost[sid].path, round(before[sid], 2)) for sid in young]))

@@ -87,8 +87,12 @@ class Node:
         if cluster:
             text += CLUSTER.format(name=name, inside=self.inside, **cluster)
         self.config.write_text(text + resources)
-        command = [binary(), "serve", "--config", self.config]
-        self.process = Process(f"node {name}", command, self.data / "tandem.log", self.namespace)
+        self.use(binary())
+
+    def use(self, program):
+        """The program of the next start. The node must not run."""
+        log = self.data / "tandem.log"
+        self.process = Process(f"node {self.name}", [program, "serve", "--config", self.config], log, self.namespace)
 
     def start(self, wait=True):
         """Starts the server, and waits until it takes calls."""
