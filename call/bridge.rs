@@ -137,8 +137,10 @@ impl Call {
         }
     }
 
+    /// Whether the leg is bridged with another leg than the one that has this id for applications.
     pub(crate) fn is_bridged_with_another(&self, leg: LegId, than: LegId) -> bool {
-        self.leg_state(leg).and_then(|state| state.bridge).is_some_and(|bridge| bridge.reported && bridge.with != than)
+        let bridge = self.leg_state(leg).and_then(|state| state.bridge).filter(|bridge| bridge.reported);
+        bridge.is_some_and(|bridge| bridge.with != than && self.shown_id(bridge.with) != than)
     }
 
     fn are_bridged(&self, a: LegId, b: LegId) -> bool {

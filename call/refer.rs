@@ -99,8 +99,14 @@ impl Call {
         if self.referral_of(|referral| referral.referrer == referrer).is_some() {
             return self.push_command(referrer, LegCommand::AnswerRefer { status: 491 });
         }
+        let has_document = || matches!(&referred.target, ReferTarget::Number(decision) if matches!(**decision, Decision::Document { .. } | Decision::Program(_)));
         let asks = |leg| self.dial_of(leg).and_then(Dialing::refer_url).cloned();
-        if let Some(url) = asks(referrer).or_else(|| asks(transferee)) {
+        let url = asks(referrer).or_else(|| asks(transferee));
+        // The documents of a leg of another node run at that node.
+        if self.is_remote(transferee) && (url.is_some() || has_document()) {
+            return self.push_command(referrer, LegCommand::AnswerRefer { status: 603 });
+        }
+        if let Some(url) = url {
             let reason = FetchReason::Referred { uri: referred.uri, by: referred.by };
             self.complete_without_bridge(referrer, transferee, |call| call.fetch(transferee, url, reason));
             return;
@@ -177,7 +183,7 @@ impl Call {
     }
 
     fn call_target(&mut self, referrer: LegId, transferee: LegId, invite: Invite) {
-        let Some(parent) = self.leg_state(transferee).map(|state| Arc::clone(&state.info)) else { return };
+        let Some(parent) = self.leg_state(transferee).map(|state| Arc::clone(state.shown())) else { return };
         if !self.has_room() {
             return self.push_command(referrer, LegCommand::AnswerRefer { status: 503 });
         }
@@ -292,8 +298,9 @@ impl Call {
 
     /// Separates `child` from the dial of `leg`. `child` is not hung up.
     fn release_child(&mut self, leg: LegId, child: LegId) {
+        let shown = self.shown_id(child);
         if let Some(dial) = self.dial_of_mut(leg) {
-            dial.release_child(child);
+            dial.release_child(child, shown);
         }
     }
 

@@ -45,6 +45,11 @@ impl Call {
         self.leg_state(leg).map_or(leg, |state| state.shown().id)
     }
 
+    /// Returns the facts that applications see: those of the leg of the other node, if the leg stands for one.
+    pub fn shown(&self, leg: LegId) -> Option<&Arc<LegInfo>> {
+        self.leg_state(leg).map(LegState::shown)
+    }
+
     /// Returns the document that a caller runs before its bridge with this agent. The agent waits for a leg of a queue.
     pub fn dequeue_whisper(&self, agent: LegId) -> Option<&Target> {
         match self.leg_state(agent)?.runner.running.as_ref()? {
@@ -114,11 +119,27 @@ impl Call {
         Ok(())
     }
 
+    /// Whether the leg is bridged with this leg of another node, or is about to be.
+    pub fn is_joined_with(&self, leg: LegId, other: LegId) -> bool {
+        let stands_for = |state: &LegState| state.remote.is_some() && state.shown().id == other;
+        let bridged = self.leg_state(leg).and_then(|state| state.bridge).filter(|bridge| bridge.reported);
+        bridged.and_then(|bridge| self.leg_state(bridge.with)).is_some_and(stands_for) || self.asks_for(leg, other)
+    }
+
+    /// Whether the leg has asked for a bridge with this leg of another node, which is not made yet.
+    fn asks_for(&self, leg: LegId, other: LegId) -> bool {
+        self.leg_states.iter().any(|state| {
+            let plan = state.bridge_on_answer.is_some_and(|plan| plan.with == leg);
+            plan && state.remote.as_ref().is_some_and(|remote| remote.info.id == other) && !state.info.status.is_final()
+        })
+    }
+
     /// Performs the request to bridge a leg of this call with a leg of another node. `id` is the new remote leg. The bridge
     /// is made when the remote leg is answered.
     ///
     /// # Errors
-    /// Returns [`Refused`] if the leg cannot be bridged.
+    /// Returns [`Refused`] if the leg cannot be bridged. A leg that rings is refused: the other leg would wait for it in
+    /// silence.
     pub fn handle_remote_bridge(
         &mut self,
         now: Now,
@@ -127,6 +148,10 @@ impl Call {
         mut request: Request,
     ) -> Result<Accepted, Refused> {
         self.set_now(now);
+        let rings = |state: &LegState| state.info.direction != Direction::Inbound && state.info.answered_at.is_none();
+        if self.leg_state(leg).is_some_and(rings) {
+            return Err(Refused::NotAnswered);
+        }
         self.add_remote(id, other, leg, Direction::OutboundDial)?;
         if let Command::Bridge { with, if_free, .. } = &mut request.command {
             // The other node knows whether its leg is free.
@@ -143,7 +168,8 @@ impl Call {
     /// `if_free` refuses a leg that is bridged with a third leg.
     ///
     /// # Errors
-    /// Returns [`Refused`] if the leg cannot be bridged.
+    /// Returns [`Refused`] if the leg cannot be bridged, and [`Refused::AlreadyRunning`] if the two legs have asked for each
+    /// other and the other request is the one that counts.
     pub fn handle_bridge_from_remote(
         &mut self,
         now: Now,
@@ -153,9 +179,13 @@ impl Call {
     ) -> Result<(), Refused> {
         self.set_now(now);
         if self.leg_state(leg).is_none_or(|state| state.info.status.is_final())
-            || if_free && self.is_bridged_with_another(leg, id)
+            || if_free && self.is_bridged_with_another(leg, other.id)
         {
             return Err(Refused::CannotBridge);
+        }
+        // Both nodes see both requests, and the request to the leg with the lower id counts.
+        if self.asks_for(leg, other.id) && leg < other.id {
+            return Err(Refused::AlreadyRunning);
         }
         self.add_remote(id, other, leg, Direction::Inbound)?;
         self.bridge_after_answer(leg, id, (AfterBridge::Hangup, AfterBridge::Hangup));

@@ -520,11 +520,11 @@ impl Dialing {
         has
     }
 
-    /// Separates a dialled leg from this dial. The leg continues.
-    pub(crate) fn release_child(&mut self, child: LegId) {
+    /// Separates a dialled leg from this dial. The leg continues. `shown` is the id of the leg for applications.
+    pub(crate) fn release_child(&mut self, child: LegId, shown: LegId) {
         if self.chosen == Some(child) {
             self.chosen = None;
-            self.result.child = Some(child);
+            self.result.child = Some(shown);
             self.result.answered = true;
             self.result.status = DialStatus::Completed;
         }

@@ -4,13 +4,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tandem_call::address::Address;
 use tandem_call::command::{Command, Refused, Request};
 use tandem_call::event::{DialStatus, EventKind};
 use tandem_call::fetch::FetchReason;
 use tandem_call::header_fields::HeaderFields;
+use tandem_call::leg::Direction;
 use tandem_call::output::{EndReason, LegCommand, LegEvent, Output};
 use tandem_call::program::instruction::*;
 use tandem_call::queue::QueueResult;
+use tandem_call::refer::{ReferTarget, Referred};
 use tandem_call::route::Decision;
 use tandem_call::testing::*;
 use tandem_id::{LegId, QueueId};
@@ -271,4 +274,55 @@ fn a_leg_that_has_ended_cannot_be_bridged_from_another_node() {
     let own = Arc::new((**nodes.near.call.leg(LEG).unwrap()).clone());
     let refused = nodes.far.call.handle_bridge_from_remote(nodes.far.now, (REMOTE, own), LEG, false);
     assert_eq!(refused, Err(Refused::CannotBridge));
+}
+
+#[test]
+fn a_leg_that_rings_cannot_be_bridged_by_its_own_request_with_a_leg_of_another_node() {
+    let near = CallScript::outbound(tandem_call::new_leg::OnAnswer::Wait);
+    let mut nodes = Nodes::new(near, CallScript::commanded());
+    assert_eq!(nodes.bridge(AfterBridge::Hangup), Err(Refused::NotAnswered));
+    nodes.settle();
+}
+
+#[test]
+fn two_legs_that_ask_for_each_other_are_bridged_by_one_of_the_requests() {
+    // The far end of the other request has a higher or a lower id than this leg.
+    for (other, refused) in [(AGENT, Err(Refused::AlreadyRunning)), (LegId(0), Ok(()))] {
+        let mut script = CallScript::commanded();
+        let other = Arc::new(tandem_call::leg::LegInfo { id: other, ..info(other, Direction::Inbound) });
+        let command = Command::Bridge { with: other.id, after: AfterBridge::Hangup, if_free: false };
+        let request = Request { client_state: None, command };
+        script.call.handle_remote_bridge(script.now, (REMOTE, other.clone()), LEG, request).unwrap();
+        assert!(script.call.is_joined_with(LEG, other.id), "a repeated request changes nothing");
+        let answer = script.call.handle_bridge_from_remote(script.now, (LegId(78), other), LEG, false);
+        assert_eq!(answer, refused);
+        script.drain();
+    }
+}
+
+#[test]
+fn a_transfer_of_a_caller_of_another_node_shows_the_caller_and_not_the_remote_leg() {
+    let mut nodes = Nodes::with_queue(dequeue("support"));
+    nodes.connect();
+    let caller = nodes.far.call.leg(LEG).unwrap().from.clone();
+    let target = ReferTarget::Call {
+        to: Address::Name("target".into()),
+        headers: HeaderFields::new(),
+        replaces: None,
+        credentials: None,
+        via: Vec::new(),
+    };
+    let referred = Referred { uri: "sip:x@y".into(), by: None, target };
+    nodes.near.feed_to(LEG, LegEvent::Referred(Box::new(referred)));
+    let dialled = nodes.near.newest();
+    let leg = nodes.near.call.leg(dialled).unwrap();
+    assert_eq!((leg.parent, &leg.from), (Some(CALLER), &caller));
+    nodes.near.answers(dialled);
+    nodes.carry();
+    assert_eq!(dialed(&nodes.near).and_then(|(_, child)| child), Some(CALLER));
+    assert_eq!(nodes.near.ended.get(&LEG), Some(&1), "the referrer has left");
+    nodes.far.hangs_up(LEG);
+    nodes.carry();
+    assert_eq!(nodes.near.ended.get(&dialled), Some(&1));
+    nodes.near.assert_settled();
 }

@@ -451,8 +451,8 @@ impl CallTask {
                 let _ = done.send(());
             }
             Message::LegEvent(leg, event) => {
-                if let LegEvent::Called { .. } = event {
-                    self.note_called(leg);
+                if let LegEvent::Called { queue, .. } = event {
+                    self.note_called(leg, queue);
                 }
                 self.state.call.handle_leg(now, leg, event);
             }
@@ -663,6 +663,8 @@ impl CallTask {
             return;
         }
         match &event {
+            // The log has only the legs of this node.
+            media::Event::FirstPacket | media::Event::NextPacket if self.state.call.is_remote(leg) => {}
             media::Event::FirstPacket => self.note_line(now.time, leg, "media", "first packet came"),
             media::Event::NextPacket => self.note_line(now.time, leg, "media", "packets still come after the 180"),
             media::Event::SourceMoved { to } => {
@@ -748,7 +750,13 @@ impl CallTask {
             }
             media::Event::Stats { stats, series } => return self.measured(now, leg, stats, series),
             media::Event::Closed { stats, series } => {
-                self.inbox.log().set_quality(leg, quality::series(series));
+                let is_remote = self.state.call.is_remote(leg)
+                    || !self.state.facts.ended.contains_key(&leg) && !self.state.legs.contains_key(&leg);
+                if !is_remote {
+                    self.inbox.log().set_quality(leg, quality::series(series));
+                    self.note_line(now.time, leg, "media", quality::summary(stats));
+                    self.services.counters.add_media(stats);
+                }
                 return self.closed(now, leg, stats);
             }
             _ => {}
@@ -764,7 +772,9 @@ impl CallTask {
         if let Some(conversation) = conversation.filter(|own| own.op == op) {
             return conversation.mark(Arc::clone(name));
         }
-        self.note_line(now.time, leg, "media", format!("mark {name:?} reached"));
+        if !self.state.call.is_remote(leg) {
+            self.note_line(now.time, leg, "media", format!("mark {name:?} reached"));
+        }
         let own = self.state.legs.get(&leg).into_iter().flat_map(|live| live.attachments.streams.values());
         // The stream may belong to the current or former bridged leg of this leg.
         let others = self.state.legs.values().flat_map(|live| live.attachments.streams.values());
@@ -777,13 +787,6 @@ impl CallTask {
 
     /// Handles the engine's final event of a leg.
     fn closed(&mut self, now: Now, leg: LegId, stats: &media::Stats) {
-        let is_over = !self.state.facts.ended.contains_key(&leg) && !self.state.legs.contains_key(&leg);
-        if is_over {
-            // A remote leg, whose end is not reported.
-            return;
-        }
-        self.note_line(now.time, leg, "media", quality::summary(stats));
-        self.services.counters.add_media(stats);
         self.note_one_sided(now, leg, stats);
         let Some(teardown) = self.state.facts.ended.get_mut(&leg) else {
             // The leg has not ended. The engine has closed the media session, and a leg without audio must end.

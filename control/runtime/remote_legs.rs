@@ -13,6 +13,7 @@
 //! node answers or is gone. When a node is gone, the remote legs that are connected to it end.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,12 +25,14 @@ use tandem_call::command::{Accepted, Refused, Request};
 use tandem_call::leg::LegInfo;
 use tandem_call::output::LegEvent;
 use tandem_cluster::{ANSWER_TIME, Question};
+use tandem_id::node::NodeTag;
 use tandem_id::{LegId, QueueId};
 use tandem_leg::signal::{SignalEnd, SignalEndCause, SignalEvent};
 use tandem_legs::internal::{Deliver, InternalSignalling, Receiver};
 use tandem_queues::Pair;
 use tandem_store::nodes::NodeRow;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::inbox::Message;
 use crate::registry::Registry;
@@ -38,8 +41,12 @@ use crate::registry::Registry;
 /// connection is never dropped.
 const SIGNALS: usize = 64;
 
-/// Maximum time for the node of an agent to connect the agent with a caller. This node may have to ask a third node.
-const CONNECT_TIME: Duration = ANSWER_TIME.saturating_mul(3);
+/// Maximum time for the attempts to join a leg of another node, before the last attempt.
+const JOIN_TIME: Duration = ANSWER_TIME.saturating_mul(2);
+
+/// Maximum time for the node of an agent to connect the agent with a caller. This node may have to ask a third node for the
+/// state of the caller, and to join it.
+const CONNECT_TIME: Duration = ANSWER_TIME.saturating_mul(5);
 
 /// Pause before a question is repeated to a node that did not answer.
 const REPEAT: Duration = Duration::from_millis(500);
@@ -51,7 +58,17 @@ pub(crate) struct RemoteLegs(Mutex<HashMap<LegId, Connection>>);
 struct Connection {
     /// The other node.
     epoch: i64,
-    receiver: Receiver,
+    /// Receives the signals of the other node. `None` while the call of the asked leg has not agreed yet.
+    receiver: Option<Receiver>,
+}
+
+/// The state of a connection for which another node asks.
+enum Asked {
+    /// Nothing is known of the connection.
+    New,
+    /// The call of the asked leg has not agreed yet.
+    Pending,
+    Joined,
 }
 
 /// Asks for a leg of the asked node.
@@ -171,14 +188,10 @@ impl Registry {
         cluster.answer(move |signalled: Signalled| std::future::ready(registry.receive(signalled)));
         let registry = self.clone();
         cluster.answer(move |join: Join| {
-            let (reply, answer) = oneshot::channel();
-            let is_live = registry.post(join.leg, Message::JoinedBy { join: Box::new(join), reply });
-            async move {
-                match is_live {
-                    true => answer.await.unwrap_or(Err(Refused::Ended)),
-                    false => Err(Refused::CannotBridge),
-                }
-            }
+            let registry = registry.clone();
+            // The order of questions counts: the end of the connection may be the next one.
+            let asked = registry.is_asked(join.connection, join.epoch);
+            async move { registry.answer_join(join, asked).await }
         });
         let registry = self.clone();
         cluster.answer(move |refuse: RefuseAgent| {
@@ -224,38 +237,97 @@ impl Registry {
         let epoch = self.services().cluster.epoch().unwrap_or_default();
         let offer = String::from_utf8_lossy(&offer).into_owned();
         let join = Join { leg, with: (*with).clone(), connection, epoch, offer, how };
-        self.connect(connection, node.epoch, receiver.clone());
-        let answer = self.services().cluster.ask(&node, &join).await.unwrap_or_else(|error| {
-            tracing::warn!("node {}: leg {leg} cannot be joined: {error}", node.name);
-            Err(Refused::NoAnswer)
-        });
+        let entry = Connection { epoch: node.epoch, receiver: Some(receiver.clone()) };
+        self.remotes().0.lock().insert(connection, entry);
+        let answer = self.ask_to_join(&node, &join).await;
         if answer.is_err() {
             receiver.receive(over());
         }
         tokio::spawn(self.clone().carry(node, connection, receiver, events));
-        answer
-    }
-
-    /// Carries the signals of a connection for which another node has asked.
-    pub(crate) fn accept_connection(&self, join: &Join, new: NewConnection) {
-        let NewConnection { receiver, events } = new;
-        self.connect(join.connection, join.epoch, receiver.clone());
-        match self.services().cluster.other(join.epoch) {
-            Some(node) => drop(tokio::spawn(self.clone().carry(node, join.connection, receiver, events))),
-            None => receiver.receive(over()),
+        match answer {
+            // The other leg has asked for this one, and the two are bridged by that request.
+            Err(Refused::AlreadyRunning) => Ok(()),
+            answer => answer,
         }
     }
 
-    fn connect(&self, connection: LegId, epoch: i64, receiver: Receiver) {
-        self.remotes().0.lock().insert(connection, Connection { epoch, receiver });
+    /// Asks another node to join its leg. If the answer is lost, asks again: the node joins the leg only once.
+    async fn ask_to_join(&self, node: &NodeRow, join: &Join) -> Result<(), Refused> {
+        let (cluster, until) = (&self.services().cluster, Instant::now() + JOIN_TIME);
+        loop {
+            let answer = cluster.ask(node, join).await.unwrap_or_else(|error| {
+                tracing::warn!("node {}: leg {} is not joined yet: {error}", node.name, join.leg);
+                Err(Refused::NoAnswer)
+            });
+            let is_last = Instant::now() >= until || cluster.other(node.epoch).is_none();
+            if answer != Err(Refused::NoAnswer) || is_last {
+                return answer;
+            }
+            tokio::time::sleep(REPEAT / 2).await;
+        }
     }
 
-    /// Gives a remote leg of this node a signal of the other node.
+    /// Notes that another node asks for a connection.
+    fn is_asked(&self, connection: LegId, epoch: i64) -> Asked {
+        match self.remotes().0.lock().entry(connection) {
+            Entry::Occupied(known) if known.get().receiver.is_some() => Asked::Joined,
+            Entry::Occupied(_) => Asked::Pending,
+            Entry::Vacant(vacant) => {
+                vacant.insert(Connection { epoch, receiver: None });
+                Asked::New
+            }
+        }
+    }
+
+    /// Joins a leg of this node, for another node.
+    async fn answer_join(&self, join: Join, asked: Asked) -> Result<(), Refused> {
+        match asked {
+            Asked::Joined => return Ok(()),
+            Asked::Pending => return Err(Refused::NoAnswer),
+            Asked::New => {}
+        }
+        let (connection, leg) = (join.connection, join.leg);
+        let (reply, answer) = oneshot::channel();
+        let answer = match self.post(leg, Message::JoinedBy { join: Box::new(join), reply }) {
+            true => answer.await.unwrap_or(Err(Refused::Ended)),
+            false => Err(Refused::CannotBridge),
+        };
+        if answer.is_err()
+            && let Entry::Occupied(entry) = self.remotes().0.lock().entry(connection)
+            && entry.get().receiver.is_none()
+        {
+            entry.remove();
+        }
+        answer
+    }
+
+    /// Carries the signals of a connection for which another node has asked. Returns `false` if the other node has ended the
+    /// connection meanwhile.
+    pub(crate) fn accept_connection(&self, join: &Join, new: NewConnection) -> bool {
+        let NewConnection { receiver, events } = new;
+        let Some(node) = self.services().cluster.other(join.epoch) else { return false };
+        match self.remotes().0.lock().get_mut(&join.connection) {
+            Some(connection) => connection.receiver = Some(receiver.clone()),
+            None => return false,
+        }
+        tokio::spawn(self.clone().carry(node, join.connection, receiver, events));
+        true
+    }
+
+    /// Gives a remote leg of this node a signal of the other node. Returns whether this node has the remote leg.
     fn receive(&self, signalled: Signalled) -> bool {
-        let remotes = self.remotes().0.lock();
-        let receiver = remotes.get(&signalled.connection).map(|connection| connection.receiver.clone());
+        let mut remotes = self.remotes().0.lock();
+        let Some(connection) = remotes.get(&signalled.connection) else { return false };
+        let Some(receiver) = connection.receiver.clone() else {
+            // The other node does not wait for the call of the leg any longer.
+            if matches!(signalled.event, SignalEvent::Ended(_)) {
+                remotes.remove(&signalled.connection);
+            }
+            return false;
+        };
         drop(remotes);
-        receiver.map(|receiver| receiver.receive(signalled.event)).is_some()
+        receiver.receive(signalled.event);
+        true
     }
 
     /// Carries the signals of a remote leg to the other node, and at last its end. Each is sent until the other node answers
@@ -295,9 +367,10 @@ impl Registry {
 
     /// A node is gone: the remote legs that are connected to it end.
     pub(crate) fn node_of_remotes_left(&self, epoch: i64) {
-        let remotes = self.remotes().0.lock();
+        let mut remotes = self.remotes().0.lock();
+        remotes.retain(|_, one| one.epoch != epoch || one.receiver.is_some());
         let gone: Vec<Receiver> =
-            remotes.values().filter(|one| one.epoch == epoch).map(|one| one.receiver.clone()).collect();
+            remotes.values().filter(|one| one.epoch == epoch).filter_map(|one| one.receiver.clone()).collect();
         drop(remotes);
         for receiver in gone {
             receiver.receive(over());
@@ -352,13 +425,19 @@ impl Registry {
         if !self.is_live(agent) {
             return Err(NotConnected::NoAgent);
         }
-        if let Some(node) = self.services().cluster.other_owner_of(caller.0) {
+        let cluster = &self.services().cluster;
+        if let Some(node) = cluster.other_owner_of(caller.0) {
             let joined = self.join_remote(agent, caller, node, RemoteWish::Dequeue(queue)).await;
             return joined.map(drop).map_err(|refused| match refused {
-                Refused::NoAnswer => NotConnected::NoAnswer,
                 _ if !self.is_live(agent) => NotConnected::NoAgent,
+                // A caller that has ended leaves the queue soon.
+                Refused::NoAnswer | Refused::CannotBridge | Refused::Ended => NotConnected::NoAnswer,
                 _ => NotConnected::NotJoined,
             });
+        }
+        // The node of the caller is dead, and the caller leaves the queue soon.
+        if cluster.tag().is_some_and(|own| NodeTag::of_id(caller.0) != own) {
+            return Err(NotConnected::NoAnswer);
         }
         // Neither leg waits for the other call: the merged call has one task.
         let merged = self.merge(agent, caller).await.is_ok();
@@ -403,14 +482,7 @@ impl Registry {
             None => drop(self.post(agent, Message::LegEvent(agent, LegEvent::DequeueFailed))),
             Some(node) => {
                 let cluster = cluster.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = cluster.ask(&node, &RefuseAgent { agent }).await {
-                        tracing::warn!(
-                            "node {}: agent {agent} does not know that it gets no caller: {error}",
-                            node.name
-                        );
-                    }
-                });
+                tokio::spawn(async move { cluster.repeat(&node, &RefuseAgent { agent }).await });
             }
         }
     }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tandem_call::output::LegEvent;
 use tandem_call::queue::NotQueued;
 use tandem_host::clock;
-use tandem_id::{LegId, OpId};
+use tandem_id::{LegId, OpId, QueueId};
 use tandem_queues::EnterResult;
 
 use super::CallTask;
@@ -19,18 +19,28 @@ impl CallTask {
             return self.entered_queue(leg, op, result);
         }
         // Another node may have the queue.
-        let (queues, name, inbox) = (self.services.queues.clone(), Arc::clone(name), self.inbox.clone());
+        let (registry, name, inbox) = (self.registry.clone(), Arc::clone(name), self.inbox.clone());
         tokio::spawn(async move {
-            let result = Box::new(queues.arrive(&account, &name, max_size, leg).await);
+            let result = registry.services().queues.arrive(&account, &name, max_size, leg).await;
+            let pair = result.as_ref().ok().and_then(|entered| entered.pair.clone());
             // If the call is over, the leg leaves the queue.
-            let _ = inbox.post(Message::EnteredQueue { leg, op, result });
+            if inbox.post(Message::EnteredQueue { leg, op, result: Box::new(result) }).is_err() {
+                registry.connect_to_agent(pair);
+            }
         });
     }
 
     /// Gives a leg its membership in the queue that it wanted to enter. A leg that does not want it any more leaves the queue.
     pub(super) fn entered_queue(&mut self, leg: LegId, op: OpId, result: Result<EnterResult, NotQueued>) {
         let live = self.state.legs.get_mut(&leg).filter(|_| self.state.call.enters_queue(leg, op));
-        let Some(live) = live else { return };
+        let Some(live) = live else {
+            // The agent of the pair is free again, because the leg has left.
+            if let Ok(EnterResult { membership, pair, .. }) = result {
+                drop(membership);
+                self.registry.connect_to_agent(pair);
+            }
+            return;
+        };
         let result = match result {
             Ok(entered) => {
                 let membership = live.attachments.queue_membership.insert(entered.membership);
@@ -63,9 +73,11 @@ impl CallTask {
     }
 
     /// Notes that an agent takes the leg out of its queue.
-    pub(super) fn note_called(&self, leg: LegId) {
+    pub(super) fn note_called(&self, leg: LegId, queue: QueueId) {
         let live = self.state.legs.get(&leg);
-        if let Some(membership) = live.and_then(|live| live.attachments.queue_membership.as_ref()) {
+        let membership = live.and_then(|live| live.attachments.queue_membership.as_ref());
+        // The leg may wait in another queue now.
+        if let Some(membership) = membership.filter(|membership| membership.queue() == queue) {
             membership.called();
         }
     }

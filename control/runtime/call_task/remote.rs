@@ -22,6 +22,8 @@ pub(super) fn concerns(event: &media::Event) -> bool {
         media::Event::Dtmf { .. }
             | media::Event::FirstPacket
             | media::Event::NextPacket
+            | media::Event::Finished { .. }
+            | media::Event::MarkReached { .. }
             | media::Event::TransportFailed { .. }
             | media::Event::Closed { .. }
     )
@@ -38,6 +40,10 @@ impl CallTask {
         reply: oneshot::Sender<Result<Accepted, Refused>>,
     ) {
         let Some(with) = self.state.call.leg(leg).cloned() else { return drop(reply.send(Err(Refused::NoSuchLeg))) };
+        // A client may repeat its request, or bridge both legs with each other.
+        if matches!(wish, RemoteWish::Bridge(_)) && self.state.call.is_joined_with(leg, other.id) {
+            return drop(reply.send(Ok(Accepted::default())));
+        }
         let now = clock::now();
         let id = LegId::new(now.time, &mut rand::rng());
         let session = match self.open_remote(id) {
@@ -58,7 +64,11 @@ impl CallTask {
             }
             RemoteWish::Bridge(request) => {
                 let if_free = matches!(request.command, Command::Bridge { if_free: true, .. });
+                let says_state = request.client_state.is_some();
                 let accepted = self.state.call.handle_remote_bridge(now, (id, other), leg, *request);
+                if let (true, Some(info)) = (says_state && accepted.is_ok(), self.state.call.leg(leg)) {
+                    self.record(info, now.time);
+                }
                 (accepted, JoinHow::Bridge { if_free })
             }
         };
@@ -95,6 +105,9 @@ impl CallTask {
         if let Some(live) = self.state.legs.get(&join.leg) {
             io.prefer(live.io.preference());
         }
+        if !self.registry.accept_connection(&join, new) {
+            return Err(Refused::Ended);
+        }
         self.add_remote(id, io);
         let with = (id, Arc::new(join.with.clone()));
         let call = &mut self.state.call;
@@ -108,10 +121,9 @@ impl CallTask {
             self.drop_remote(id);
             return Err(refused);
         }
-        if let JoinHow::Dequeue { .. } = join.how {
-            self.note_called(join.leg);
+        if let JoinHow::Dequeue { queue, .. } = join.how {
+            self.note_called(join.leg, queue);
         }
-        self.registry.accept_connection(&join, new);
         Ok(())
     }
 

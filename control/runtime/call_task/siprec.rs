@@ -183,7 +183,7 @@ impl CallTask {
             .legs
             .get(&leg)
             .and_then(|live| live.bridged_with)
-            .and_then(|bridged| self.state.call.leg(bridged));
+            .and_then(|bridged| self.state.call.shown(bridged));
         let url = url::Url::parse(&self.services.public_url).ok();
         let host = url.as_ref().and_then(url::Url::host_str).unwrap_or("localhost");
         let call_id = self.services.call_id(info);
