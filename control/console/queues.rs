@@ -141,15 +141,20 @@ async fn act(
     let left = || refused(StatusCode::NOT_FOUND, "the caller does not wait in this queue any more");
     let Some((leg, queue)) = found else { return left() };
     match action {
-        Action::TakeOut => operations::remove_member(&app.calls, &queue.account, queue.id, leg).await,
+        Action::TakeOut => {
+            if let Err(why) = operations::remove_member(&app.calls, &queue.account, queue.id, leg).await {
+                return refused(StatusCode::SERVICE_UNAVAILABLE, &why.to_string());
+            }
+        }
         Action::Redirect { url } => {
             let target = match phone::document_url(&url) {
                 Ok(url) => Target { url: url.into(), method: Method::Post },
                 Err((status, why, advice)) => return advised(status, &why, advice),
             };
-            let moved = operations::redirect_member(&app.calls, &queue.account, queue.id, Some(leg), &target).await;
-            if moved.is_none() {
-                return left();
+            match operations::redirect_member(&app.calls, &queue.account, queue.id, Some(leg), &target).await {
+                Ok(Some(_)) => {}
+                Ok(None) => return left(),
+                Err(why) => return refused(StatusCode::SERVICE_UNAVAILABLE, &why.to_string()),
             }
         }
     }

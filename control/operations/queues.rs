@@ -1,9 +1,9 @@
 //! Creates, changes and deletes queues, and takes callers out of queues.
 
 use tandem_call::Target;
-use tandem_call::command::{Command, Request};
+use tandem_call::command::{Command, Refused, Request};
 use tandem_id::{AccountName, LegId, QueueId};
-use tandem_queues::{Member, QueueError, QueueSnapshot};
+use tandem_queues::{Member, QueueError, QueueSnapshot, Reservation};
 use tandem_runtime::Calls;
 
 pub use tandem_queues::QueueFailure;
@@ -69,57 +69,72 @@ pub async fn admit(
 
 /// Redirects a waiting call to another document. `which` is the leg of the call. If `which` is `None`, redirects the
 /// first call that can be redirected. Returns the queue member that was redirected, or `None` if no such call waits.
+///
+/// # Errors
+/// [`Refused::NoAnswer`]: the node of a call did not answer. The call may have been redirected.
 pub async fn redirect_member(
     calls: &Calls,
     account: &AccountName,
     id: QueueId,
     which: Option<LegId>,
     target: &Target,
-) -> Option<Member> {
+) -> Result<Option<Member>, Refused> {
     let queues = &calls.services().queues;
     // Calls that could not be redirected because they are leaving the queue. They stay reserved until the loop ends, so
     // that each is tried only once.
     let mut leaving = Vec::new();
-    let redirected = loop {
-        let Some(next) = queues.call(account, id, which) else { break None };
+    while let Some(next) = queues.call(account, id, which) {
         let request = Request { client_state: None, command: Command::Dequeue(target.clone()) };
-        match calls.request(next.leg, request).await {
-            Ok(_) => break Some(next),
-            Err(_) => leaving.push(next.leg),
+        match calls.request(next.leg(), request).await {
+            Ok(_) => return Ok(Some(next.leaves())),
+            // Another call must not be redirected too.
+            Err(Refused::NoAnswer) => return Err(Refused::NoAnswer),
+            Err(_) => leaving.push(next),
         }
-    };
-    for leg in leaving {
-        calls.connect_to_agent(queues.wait_again(id, leg));
     }
-    redirected
+    Ok(None)
 }
 
 /// Reserves the first caller in the queue with this name, so that no agent gets the caller. The queue and the caller may be at
-/// other nodes of the cluster. [`remove`] must be called afterwards. Returns `None` if there is no such queue, or if no caller
-/// waits in the queue.
+/// other nodes of the cluster. [`remove`] must be called afterwards; if it is not, the caller waits again. Returns `None` if
+/// there is no such queue, or if no caller waits in the queue.
 ///
 /// # Errors
 /// [`QueueError::NoOwner`] if the node of the queue does not answer.
-pub async fn reserve_first(calls: &Calls, account: &AccountName, name: &str) -> Result<Option<LegId>, QueueError> {
-    Ok(calls.services().queues.call_first(account, name).await?.map(|member| member.leg))
+pub async fn reserve_first(
+    calls: &Calls,
+    account: &AccountName,
+    name: &str,
+) -> Result<Option<Reservation>, QueueError> {
+    calls.services().queues.call_first(account, name).await
 }
 
-/// Removes a call from the queue in which the call waits.
-pub async fn remove(calls: &Calls, leg: LegId) {
-    // If the command is refused, the call has already left.
-    let _ = calls.request(leg, Request { client_state: None, command: Command::LeaveQueue }).await;
+/// Removes a reserved call from the queue in which the call waits. If the node of the call does not answer, the call waits again.
+pub async fn remove(calls: &Calls, reserved: Reservation) {
+    if leave(calls, reserved.leg()).await.is_ok() {
+        reserved.leaves();
+    }
 }
 
 /// Removes a call from this queue of this node.
-pub async fn remove_member(calls: &Calls, account: &AccountName, id: QueueId, leg: LegId) {
+///
+/// # Errors
+/// [`Refused::NoAnswer`]: the node of the call did not answer. The call may have left.
+pub async fn remove_member(calls: &Calls, account: &AccountName, id: QueueId, leg: LegId) -> Result<(), Refused> {
     let services = calls.services();
-    if services.cluster.other_owner_of(leg.0).is_none() {
-        return remove(calls, leg).await;
-    }
+    let is_of_other = services.cluster.other_owner_of(leg.0).is_some();
     // The other node says only later that the call has left. From now on, the call does not wait any more for clients.
-    services.queues.call(account, id, Some(leg));
-    let request = Request { client_state: None, command: Command::LeaveQueue };
-    if calls.request(leg, request).await.is_err() {
-        calls.connect_to_agent(services.queues.wait_again(id, leg));
+    let reserved = is_of_other.then(|| services.queues.call(account, id, Some(leg))).flatten();
+    leave(calls, leg).await?;
+    reserved.map(Reservation::leaves);
+    Ok(())
+}
+
+/// Lets a call leave its queue.
+async fn leave(calls: &Calls, leg: LegId) -> Result<(), Refused> {
+    match calls.request(leg, Request { client_state: None, command: Command::LeaveQueue }).await {
+        Err(Refused::NoAnswer) => Err(Refused::NoAnswer),
+        // If the command is refused, the call has already left.
+        Ok(_) | Err(_) => Ok(()),
     }
 }

@@ -3,12 +3,13 @@
 //! In a cluster, only the owner of a name changes its queue. It frees the name after the database has the change. A node
 //! that takes a name reads the stored queue with this name. So no two queues get the same name.
 
+use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tandem_cluster::{CHANGE_TIME, Cluster, REPEAT};
+use tandem_cluster::{CHANGE_TIME, Cluster, NAME_TIME, REPEAT};
 use tandem_events::Bus;
 use tandem_host::clock;
 use tandem_id::{AccountName, QueueId};
@@ -109,29 +110,83 @@ impl Queues {
             connect: OnceLock::new(),
             naming: tokio::sync::Mutex::default(),
             changing: tokio::sync::Mutex::default(),
+            reloading: tokio::sync::Mutex::default(),
         })))
     }
 
     /// Reads the stored queues again, because another node has changed them. A queue in which legs wait stays, although it
     /// was deleted.
     pub async fn reload(&self) -> Result<(), StoreError> {
+        let _one_at_a_time = self.0.reloading.lock().await;
         let known = self.0.table.lock().stored_ids();
         let stored = resources::all(&self.0.store, KIND).await?.into_iter().map(Queue::from).collect();
         self.0.table.lock().replace(&known, stored);
         Ok(())
     }
 
+    /// Does the same as [`Self::reload`] in a limited time. Returns whether the queues were read.
+    pub(super) async fn reload_in_time(&self) -> bool {
+        match tokio::time::timeout(NAME_TIME, self.reload()).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the stored queues were not read again");
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
     /// Stores a queue that was created for a leg.
     pub(super) fn keep_new(&self, found: &Found) {
         if found.is_new {
-            let (queues, queue) = (self.clone(), found.queue.clone());
-            self.0.runtime.spawn(async move {
-                match keep(&queues.0.store, &queue).await {
-                    Ok(()) => queues.0.table.lock().stored(queue.id),
-                    Err(error) => tracing::error!(%error, queue = %queue.name, "queue not stored"),
-                }
-            });
+            self.keep_unstored();
         }
+    }
+
+    /// Stores all new queues. Repeats this until each is stored or deleted. There is one task, so that a request about a queue
+    /// waits for at most one of them if the database is away.
+    fn keep_unstored(&self) {
+        if !self.0.table.lock().begin_to_store() {
+            return;
+        }
+        let queues = self.clone();
+        self.0.runtime.spawn(async move {
+            loop {
+                let unstored = queues.0.table.lock().next_to_store();
+                if unstored.is_empty() {
+                    return;
+                }
+                let mut have_failed = false;
+                for id in unstored {
+                    if let Err(error) = queues.store_new(id).await {
+                        tracing::error!(%error, queue = ?id, "queue not stored yet");
+                        have_failed = true;
+                    }
+                }
+                if have_failed {
+                    tokio::time::sleep(REPEAT).await;
+                }
+            }
+        });
+    }
+
+    /// Stores a queue as it is now, if it exists and is not stored yet.
+    async fn store_new(&self, id: QueueId) -> Result<(), StoreError> {
+        let _one_at_a_time = self.0.changing.lock().await;
+        let unstored = self.0.table.lock().unstored(id);
+        let Some(queue) = unstored else { return Ok(()) };
+        keep(&self.0.store, &queue).await?;
+        self.0.table.lock().stored(id);
+        Ok(())
+    }
+
+    /// Runs a change of queues to its end, although the client that waits for it may disconnect.
+    async fn to_the_end<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T, QueueFailure>> + Send + 'static,
+    ) -> Result<T, QueueFailure> {
+        // The task fails only if the server ends.
+        self.0.runtime.spawn(change).await.unwrap_or_else(|_| Err(QueueError::NoOwner.into()))
     }
 
     /// Creates a queue. `max_size` is the maximum number of waiting legs.
@@ -196,13 +251,20 @@ impl Queues {
         };
         let id = found.queue.id;
         if found.is_new {
-            if let Err(error) = keep(&self.0.store, &found.queue).await {
+            let (queues, name) = (self.clone(), name.clone());
+            let stored = self.to_the_end(async move {
+                let Err(error) = queues.store_new(id).await else { return Ok(()) };
                 // No client knows the new queue yet. If calls wait in it, it stays.
-                let _ = self.0.table.lock().remove(&name.0, id);
-                self.free_unused(name);
-                return Some(Err(StoreFailed::from(error).into()));
+                let removed = queues.0.table.lock().remove(&name.0, id);
+                match removed {
+                    Ok(queue) => queues.free_unused(&queue.full_name()),
+                    Err(_) => queues.keep_unstored(),
+                }
+                Err(StoreFailed::from(error).into())
+            });
+            if let Err(why) = stored.await {
+                return Some(Err(why));
             }
-            self.0.table.lock().stored(id);
         }
         let nobody = || QueueSnapshot { queue: found.queue, waiting: 0, members: Vec::new(), average: Duration::ZERO };
         let live = self.0.table.lock().get(id).map(|live| live.snapshot(now));
@@ -223,18 +285,19 @@ impl Queues {
         name: Option<&str>,
         max_size: Option<u32>,
     ) -> Result<QueueSnapshot, QueueFailure> {
-        let _one_at_a_time = self.0.changing.lock().await;
-        let before = self.hold(account, id).await?;
-        let new = name.map(Arc::from).filter(|name| *name != before.name).map(|name| (account.clone(), name));
-        if let Some(new) = &new {
-            self.hold_name(new).await?;
-        }
-        let done = self.change_here(&before, new.as_ref(), max_size).await;
-        if let Some(new) = new {
-            self.free_unused(&before.full_name());
-            self.free_unused(&new);
-        }
-        done
+        let (queues, account) = (self.clone(), account.clone());
+        let name: Option<Name> = name.map(|name| (account.clone(), name.into()));
+        self.to_the_end(async move {
+            let _one_at_a_time = queues.0.changing.lock().await;
+            let _used = queues.use_names(&account, id, name.as_ref())?;
+            let before = queues.hold(&account, id).await?;
+            let new = name.filter(|(_, name)| *name != before.name);
+            if let Some(new) = &new {
+                queues.hold_name(new).await?;
+            }
+            queues.change_here(&before, new.as_ref(), max_size).await
+        })
+        .await
     }
 
     async fn change_here(
@@ -272,12 +335,24 @@ impl Queues {
     /// # Errors
     /// Among others, [`QueueError::Unknown`] and [`QueueError::InUse`].
     pub async fn delete(&self, account: &AccountName, id: QueueId) -> Result<(), QueueFailure> {
-        let _one_at_a_time = self.0.changing.lock().await;
-        let queue = self.hold(account, id).await?;
-        self.0.table.lock().remove(account, id)?;
-        let forgotten = forget(&self.0.store, &queue).await;
-        self.free_unused(&queue.full_name());
-        Ok(forgotten.map_err(StoreFailed::from)?)
+        let (queues, account) = (self.clone(), account.clone());
+        self.to_the_end(async move {
+            let _one_at_a_time = queues.0.changing.lock().await;
+            let _used = queues.use_names(&account, id, None)?;
+            let queue = queues.hold(&account, id).await?;
+            queues.0.table.lock().remove(&account, id)?;
+            Ok(forget(&queues.0.store, &queue).await.map_err(StoreFailed::from)?)
+        })
+        .await
+    }
+
+    /// Keeps the name of a queue, and its new name, in use for a change of the queue.
+    fn use_names(&self, account: &AccountName, id: QueueId, new: Option<&Name>) -> Result<UsedNames<'_>, QueueError> {
+        let mut table = self.0.table.lock();
+        let before = table.of_account(account, id).ok_or(QueueError::Unknown)?.queue.full_name();
+        let names: Vec<Name> = std::iter::once(before).chain(new.cloned()).collect();
+        table.begin_change(&names);
+        Ok(UsedNames { queues: self, names })
     }
 
     /// Makes sure that this node owns the queue, so that no other node changes it. Returns the queue.
@@ -288,12 +363,25 @@ impl Queues {
             return Err(QueueError::NoOwner);
         }
         // Another node may have changed or deleted the queue just now.
-        let held = match find() {
-            Some(now) if now.name == queue.name => return Ok(now),
+        match find() {
+            Some(now) if now.name == queue.name => Ok(now),
             Some(_) => Err(QueueError::NoOwner),
             None => Err(QueueError::Unknown),
-        };
-        self.free_unused(&queue.full_name());
-        held
+        }
+    }
+}
+
+/// The names that a change of a queue concerns. This node gives none of them up before the database has the change.
+struct UsedNames<'a> {
+    queues: &'a Queues,
+    names: Vec<Name>,
+}
+
+impl Drop for UsedNames<'_> {
+    fn drop(&mut self) {
+        self.queues.0.table.lock().end_change(&self.names);
+        for name in &self.names {
+            self.queues.free_unused(name);
+        }
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use tandem_call::queue::{NotQueued, QueuePosition};
-use tandem_cluster::{ANSWER_TIME, AskError, CHANGE_TIME, NAME_TIME, REPEAT};
+use tandem_cluster::{ANSWER_TIME, AskError, CHANGE_TIME, REPEAT};
 use tandem_host::clock;
 use tandem_id::node::NodeTag;
 use tandem_id::{AccountName, LegId, QueueId};
@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use super::guests::{Enter, EnterRefused, Entered, Leave, PositionOf, Register, Reserve, SizesOf, Wait};
 use super::names::Place;
 use super::table::{Agent, Caller, CallerState, Name, Ticket};
-use super::{EnterResult, Member, Queue, QueueError, QueueSnapshot, Queues};
+use super::{EnterResult, Queue, QueueError, QueueSnapshot, Queues, Reservation};
 
 /// Maximum time for which a leg looks for the node of its queue. A dead node has another owner for its queues after 4 s.
 const ARRIVAL: Duration = Duration::from_secs(6);
@@ -60,6 +60,15 @@ enum Entry {
     /// A waiting leg, and its queue. There is no queue while the leg enters.
     Caller(Caller, Option<Queue>),
     Agent(Agent),
+}
+
+/// An entry in a question to register it.
+struct Sent {
+    ticket: Ticket,
+    /// The number of its orders to wait.
+    orders: u32,
+    /// Whether the asked node may have the entry already.
+    is_repeated: bool,
 }
 
 impl Away {
@@ -173,7 +182,7 @@ impl Queues {
         let mut elsewhere = self.0.elsewhere.lock();
         let Some(away) = elsewhere.waits.get_mut(&ticket) else { return };
         if let Entry::Caller(caller, known) = &mut away.entry {
-            (caller.since, *known) = (at, Some(queue.clone()));
+            (caller.since, caller.queue, *known) = (at, Some(queue.id), Some(queue.clone()));
         }
         // From now on, the end of the node is handled by `node_left`.
         let is_dead = self.0.cluster.other(epoch).is_none();
@@ -298,11 +307,11 @@ impl Queues {
         if let Err(error) = &answer {
             tracing::debug!("node {}: queue {}: {error}", node.name, name.1);
         }
-        let (mut gone, mut ordered) = (Vec::new(), Vec::new());
+        let (mut gone, mut ordered, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         {
             let mut elsewhere = self.0.elsewhere.lock();
             let is_living = self.0.cluster.other(node.epoch).is_some();
-            for (ticket, orders) in sent {
+            for Sent { ticket, orders, is_repeated } in sent {
                 match elsewhere.waits.get_mut(&ticket) {
                     // The guard was dropped meanwhile, perhaps before the question was sent.
                     None => gone.push(ticket),
@@ -316,11 +325,20 @@ impl Queues {
                             }
                         }
                         Ok(true) | Err(_) => {}
-                        Ok(false) => away.at = None,
+                        Ok(false) => {
+                            away.at = None;
+                            refused.extend(is_repeated.then_some(ticket));
+                        }
                     },
                 }
             }
         }
+        // The node may have the entry from an earlier question whose answer was lost: under a name that the queue had before it
+        // was renamed. The entry must be away before it is registered again, perhaps at the same node.
+        join_all(refused.into_iter().map(|ticket| async move {
+            self.0.cluster.repeat(node, &Leave { ticket }).await;
+        }))
+        .await;
         for ticket in gone {
             self.tell_leave(node.epoch, ticket);
         }
@@ -334,8 +352,8 @@ impl Queues {
         }
     }
 
-    /// Returns the question that registers pending entries at a node, and these entries with the numbers of their orders.
-    fn registration(&self, epoch: i64, name: &Name) -> (Register, Vec<(Ticket, u32)>) {
+    /// Returns the question that registers pending entries at a node, and these entries.
+    fn registration(&self, epoch: i64, name: &Name) -> (Register, Vec<Sent>) {
         let mut asked = Register {
             account: name.0.clone(),
             name: Arc::clone(&name.1),
@@ -348,18 +366,21 @@ impl Queues {
         for ticket in elsewhere.pending(name).into_iter().take(BATCH) {
             let Some(away) = elsewhere.waits.get_mut(&ticket) else { continue };
             // From now on, the guard tells this node that the entry is over.
-            moved.extend(away.at.replace(epoch).filter(|before| *before != epoch).map(|before| (before, ticket)));
-            match &away.entry {
+            let before = away.at.replace(epoch);
+            let is_repeated = before == Some(epoch);
+            moved.extend(before.filter(|_| !is_repeated).map(|before| (before, ticket)));
+            let orders = match &away.entry {
                 Entry::Caller(caller, queue) => {
                     asked.queue = asked.queue.or_else(|| queue.clone());
                     asked.callers.push(*caller);
-                    sent.push((ticket, caller.orders));
+                    caller.orders
                 }
                 Entry::Agent(agent) => {
                     asked.agents.push(*agent);
-                    sent.push((ticket, 0));
+                    0
                 }
-            }
+            };
+            sent.push(Sent { ticket, orders, is_repeated });
         }
         drop(elsewhere);
         for (before, ticket) in moved {
@@ -368,9 +389,9 @@ impl Queues {
         (asked, sent)
     }
 
-    /// Lets a leg that has entered a queue of another node be paired.
-    pub(super) fn ready_elsewhere(&self, ticket: Ticket) {
-        self.order_elsewhere(ticket, |state| state == CallerState::Arriving);
+    /// Lets a leg that has entered a queue of another node be paired. Returns `false` if the leg is in a queue of this node.
+    pub(super) fn ready_elsewhere(&self, ticket: Ticket) -> bool {
+        self.order_elsewhere(ticket, |state| state == CallerState::Arriving)
     }
 
     /// Lets a leg in a queue of another node wait again. Returns `false` if the leg is in a queue of this node.
@@ -466,8 +487,7 @@ impl Queues {
             let queues = self.clone();
             self.0.runtime.spawn(async move {
                 // The dead node may have renamed a queue just now.
-                let reloaded = tokio::time::timeout(NAME_TIME, queues.reload()).await;
-                if !matches!(reloaded, Ok(Ok(()))) {
+                if !queues.reload_in_time().await {
                     tracing::warn!("the queues of a dead node were not read again");
                 }
                 for name in queues.present_names() {
@@ -522,10 +542,8 @@ impl Queues {
         let cluster = &self.0.cluster;
         let nodes = cluster.others();
         // Another node may have made a queue just now.
-        if !nodes.is_empty()
-            && let Err(error) = self.reload().await
-        {
-            tracing::warn!(%error, "a list of queues may be a second old");
+        if !nodes.is_empty() && !self.reload_in_time().await {
+            tracing::warn!("a list of queues may be a second old");
         }
         let mut all = self.list(account, now);
         let asked = SizesOf { account: account.clone() };
@@ -549,20 +567,20 @@ impl Queues {
     ///
     /// # Errors
     /// [`QueueError::NoOwner`].
-    pub async fn call_first(&self, account: &AccountName, name: &str) -> Result<Option<Member>, QueueError> {
+    pub async fn call_first(&self, account: &AccountName, name: &str) -> Result<Option<Reservation>, QueueError> {
         let Some(node) = self.node_of_name(Some(account), name).await? else {
             return Ok(self.call_first_here(account, name));
         };
         let asked = Reserve { account: account.clone(), name: name.into() };
-        self.0.cluster.ask_within(&node, &asked, CHANGE_TIME).await.map_err(|error| {
+        let member = self.0.cluster.ask_within(&node, &asked, CHANGE_TIME).await.map_err(|error| {
             tracing::warn!("node {}: queue {name}: {error}", node.name);
             QueueError::NoOwner
-        })
+        })?;
+        Ok(member.map(Reservation::elsewhere))
     }
 
-    pub(super) fn call_first_here(&self, account: &AccountName, name: &str) -> Option<Member> {
-        let mut table = self.0.table.lock();
-        let id = table.id_of(&(account.clone(), name.into()))?;
-        table.call(id, None)
+    pub(super) fn call_first_here(&self, account: &AccountName, name: &str) -> Option<Reservation> {
+        let id = self.0.table.lock().id_of(&(account.clone(), name.into()))?;
+        self.call(account, id, None)
     }
 }

@@ -14,7 +14,7 @@ use tandem_store::StoreFailed;
 
 use super::changes::Opened;
 use super::table::{Agent, Caller, CallerState, Name, Ticket};
-use super::{Member, Queue, QueueError, QueueFailure, Queues};
+use super::{Member, Queue, QueueError, QueueFailure, Queues, Reservation};
 
 /// A leg of the asking node enters a queue.
 #[derive(Serialize, Deserialize)]
@@ -60,7 +60,7 @@ pub(super) struct Register {
 
 impl Question for Register {
     const NAME: &'static str = "queue-register";
-    /// `false` if this node does not own the name.
+    /// `false` if this node does not own the name, or does not know the asking node yet.
     type Answer = bool;
 }
 
@@ -237,7 +237,9 @@ impl Queues {
         });
         let queues = own.clone();
         cluster.answer(move |asked: Reserve| {
-            std::future::ready(queues().and_then(|queues| queues.call_first_here(&asked.account, &asked.name)))
+            // The other node may not receive the answer, or may die.
+            let reserved = queues().and_then(|queues| queues.call_first_here(&asked.account, &asked.name));
+            std::future::ready(reserved.map(Reservation::leaves))
         });
         cluster.answer(move |asked: Open| {
             let queues = own();
@@ -259,15 +261,16 @@ impl Queues {
     fn admit(&self, enter: Enter) -> Result<Entered, EnterRefused> {
         let Enter { account, name, max_size, leg, ticket } = enter;
         let (name, since) = ((account, name), clock::time());
-        if !self.is_of_living_node(leg) {
-            return Err(EnterRefused::NotMine);
-        }
         let caller = Caller { ticket, state: CallerState::Arriving, ..Caller::new(leg, since) };
         let found = {
             let mut table = self.0.table.lock();
             if !table.owns(&name) {
                 drop(table);
                 self.check_name(name);
+                return Err(EnterRefused::NotMine);
+            }
+            // The legs of a dead node leave under this lock.
+            if !self.is_of_living_node(leg) {
                 return Err(EnterRefused::NotMine);
             }
             table.enter(&name, max_size, caller, since)
@@ -291,13 +294,18 @@ impl Queues {
                 self.check_name(name);
                 return false;
             }
+            // This node may not know the other node yet. Then the question is repeated.
+            let is_known = |leg: LegId| self.is_of_living_node(leg);
+            if !callers.iter().all(|caller| is_known(caller.leg)) || !agents.iter().all(|agent| is_known(agent.leg)) {
+                return false;
+            }
             let found = queue.map(|queue| table.bring(&name, queue));
             if let Some(found) = &found {
-                for caller in callers.into_iter().filter(|caller| self.is_of_living_node(caller.leg)) {
+                for caller in callers {
                     table.enter_again(found.queue.id, caller);
                 }
             }
-            for agent in agents.into_iter().filter(|agent| self.is_of_living_node(agent.leg)) {
+            for agent in agents {
                 table.take_again(&name, agent);
             }
             let id = found.as_ref().map(|found| found.queue.id).or_else(|| table.id_of(&name));

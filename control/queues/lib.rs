@@ -10,7 +10,7 @@
 //! ```
 //!
 //! In a cluster, one node owns the name of a queue (names.rs), and the order is in the memory of this node. Legs of other
-//! nodes take part over the bus (elsewhere.rs, guests.rs).
+//! nodes take part over the bus (elsewhere.rs, guests.rs). A request reserves the leg on which it works (reservation.rs).
 //!
 //! Limits: an account has at most [`MAX_QUEUES`] queues, and each queue accepts at most [`MAX_QUEUE_SIZE`] legs.
 //! Further queues and legs are refused.
@@ -20,6 +20,7 @@ mod changes;
 mod elsewhere;
 mod guests;
 mod names;
+mod reservation;
 mod table;
 
 use std::sync::{Arc, OnceLock};
@@ -36,9 +37,10 @@ use tandem_store::Store;
 use tokio::runtime::Handle;
 
 pub use changes::{Opened, QueueFailure};
+pub use reservation::Reservation;
 
 use elsewhere::Elsewhere;
-use table::{Agent, Caller, CallerState, Name, QueueTable, Ticket};
+use table::{Agent, Caller, CallerState, Hold, Name, QueueTable, Ticket};
 
 /// Maximum number of queues of one account. Further queues are refused.
 pub const MAX_QUEUES: usize = 1_000;
@@ -46,6 +48,9 @@ pub const MAX_QUEUES: usize = 1_000;
 pub const MAX_QUEUE_SIZE: u32 = 5_000;
 /// Default size of a queue, as a number of legs.
 pub const DEFAULT_QUEUE_SIZE: u32 = 1_000;
+
+/// Maximum time for which a leg is reserved for a request of another node, or after the order to leave its queue.
+const RESERVED: Duration = Duration::from_secs(15);
 
 /// The stored settings of a queue.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -129,9 +134,13 @@ pub struct Pair {
     /// The waiting leg.
     pub caller: LegId,
     pub agent: LegId,
-    /// The queue of the waiting leg.
+    /// The queue of the waiting leg, as its call knows it.
     pub queue: QueueId,
-    name: Name,
+    /// The queue of this node in which the leg waits.
+    own_queue: QueueId,
+    hold: Hold,
+    /// The entry of the agent.
+    request: Ticket,
 }
 
 /// All queues of the server. Cheap to clone.
@@ -151,13 +160,14 @@ struct Shared {
     naming: tokio::sync::Mutex<()>,
     /// Held during a change of a queue, so that the database gets the changes in their order.
     changing: tokio::sync::Mutex<()>,
+    /// Held while the stored queues are read again, so that an older read does not replace a later one.
+    reloading: tokio::sync::Mutex<()>,
 }
 
 /// A leg's membership in a queue. The leg leaves the queue when this value is dropped.
 pub struct QueueMembership {
     queues: Queues,
     queue: QueueId,
-    leg: LegId,
     ticket: Ticket,
 }
 
@@ -180,7 +190,8 @@ pub struct EnterResult {
 impl Queues {
     /// Sets the function that connects a pair, and starts to answer the questions of other nodes. Only the first function
     /// is used. The function is called when a pair becomes possible without a call of this node: because a leg of another
-    /// node enters the queue, because this node takes over a queue, or because a queue gets another name.
+    /// node enters the queue, because this node takes over a queue, because a queue gets another name, or because a reservation
+    /// ends.
     pub fn connect_with(&self, connect: impl Fn(Pair) + Send + Sync + 'static) {
         if self.0.connect.set(Box::new(connect)).is_ok() && self.0.cluster.is_on() {
             self.serve_other_nodes();
@@ -199,7 +210,7 @@ impl Queues {
     }
 
     fn membership(&self, queue: QueueId, caller: &Caller) -> QueueMembership {
-        QueueMembership { queues: self.clone(), queue, leg: caller.leg, ticket: caller.ticket }
+        QueueMembership { queues: self.clone(), queue, ticket: caller.ticket }
     }
 
     // The following functions are for calls.
@@ -336,20 +347,14 @@ impl Queues {
         self.0.table.lock().position(id, leg, now)
     }
 
-    /// Reserves the given waiting leg, or the first waiting leg if `leg` is `None`. The leg is not paired until
-    /// [`Queues::wait_again`] is called.
-    pub fn call(&self, account: &AccountName, id: QueueId, leg: Option<LegId>) -> Option<Member> {
+    /// Reserves the given waiting leg, or the first waiting leg if `leg` is `None`. The leg is not paired until the reservation
+    /// is dropped.
+    pub fn call(&self, account: &AccountName, id: QueueId, leg: Option<LegId>) -> Option<Reservation> {
         let mut table = self.0.table.lock();
         table.of_account(account, id)?;
-        table.call(id, leg)
-    }
-
-    /// Returns a reserved leg to its position. Returns the pair that is possible now. Does nothing if the leg has left
-    /// the queue.
-    pub fn wait_again(&self, id: QueueId, leg: LegId) -> Option<Pair> {
-        let mut table = self.0.table.lock();
-        table.wait_again(id, leg);
-        table.pair(id)
+        let called = table.call(id, leg);
+        drop(table);
+        called.map(|(member, hold)| Reservation::here(self, member, hold))
     }
 }
 
@@ -362,13 +367,21 @@ impl QueueMembership {
     /// Returns the position of the leg in a queue of this node. Returns `None` while the leg is being connected, and if
     /// another node has the queue: [`Queues::position_of`] asks this node.
     pub fn position(&self, now: Timestamp) -> Option<QueuePosition> {
-        self.queues.position(self.queue, self.leg, now)
+        self.queues.0.table.lock().position_of(self.ticket, now)
     }
 
     /// Lets a leg that has entered a queue of another node be paired. The call of the leg must know before that the leg has
-    /// entered the queue. Has no effect in a queue of this node, in which a leg can be paired at once.
+    /// entered the queue. If the other node has died meanwhile, the leg may be in a queue of this node now, and is paired here.
+    /// Has no effect on a leg that has entered a queue of this node, which can be paired at once.
     pub fn ready(&self) {
-        self.queues.ready_elsewhere(self.ticket);
+        if self.queues.ready_elsewhere(self.ticket) {
+            return;
+        }
+        let pair = {
+            let mut table = self.queues.0.table.lock();
+            table.ready(self.ticket).and_then(|id| table.pair(id))
+        };
+        self.queues.connect(pair);
     }
 
     /// Notes that an agent takes the leg. If the node of the queue dies now, the leg is not paired again until

@@ -31,6 +31,12 @@ pub(super) struct Caller {
     pub(super) state: CallerState,
     /// The number of orders to wait that the entry has had ([`QueueTable::order_to_wait`]).
     pub(super) orders: u32,
+    /// The queue that the leg has entered, as its call knows it. Another owner of the name may have another queue in its
+    /// place. `None` before the leg has entered.
+    pub(super) queue: Option<QueueId>,
+    /// The number of the hold that reserves the leg. 0 if its own node says that the leg is reserved.
+    #[serde(skip)]
+    pub(super) hold: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -45,8 +51,16 @@ pub(super) enum CallerState {
 impl Caller {
     /// A leg that enters a queue.
     pub(super) fn new(leg: LegId, since: Timestamp) -> Self {
-        Self { ticket: Ticket(rand::random()), leg, since, state: CallerState::Waiting, orders: 0 }
+        let ticket = Ticket(rand::random());
+        Self { ticket, leg, since, state: CallerState::Waiting, orders: 0, queue: None, hold: 0 }
     }
+}
+
+/// What reserves a leg: a pair, or a request. When it ends, the leg waits again, unless something else reserves it by then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Hold {
+    ticket: Ticket,
+    number: u64,
 }
 
 /// An agent that wants a caller.
@@ -94,6 +108,12 @@ pub(super) struct QueueTable {
     spots: HashMap<Ticket, Spot>,
     /// The names that this node owns in a cluster, with their ids in the database. If the server is alone, the map is empty.
     owned: HashMap<Name, u128>,
+    /// The names whose queues are being changed or deleted. The database does not have the change yet.
+    changing: HashSet<Name>,
+    /// The number of the last hold.
+    holds: u64,
+    /// Whether a task stores the new queues.
+    is_storing: bool,
 }
 
 impl QueueTable {
@@ -118,6 +138,24 @@ impl QueueTable {
         if let Some(live) = self.queues.get_mut(&id) {
             live.is_stored = true;
         }
+    }
+
+    /// Returns a queue that the database does not have yet. `None` if there is none with this id.
+    pub(super) fn unstored(&self, id: QueueId) -> Option<Queue> {
+        self.get(id).filter(|live| !live.is_stored).map(|live| live.queue.clone())
+    }
+
+    /// Begins a task that stores new queues. Returns `false` if there is one already.
+    pub(super) fn begin_to_store(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_storing, true)
+    }
+
+    /// Returns the queues that the database does not have yet. If there are none, the task that stores them ends.
+    pub(super) fn next_to_store(&mut self) -> Vec<QueueId> {
+        let unstored = self.queues.values().filter(|live| !live.is_stored);
+        let unstored: Vec<_> = unstored.map(|live| live.queue.id).collect();
+        self.is_storing = !unstored.is_empty();
+        unstored
     }
 
     /// Returns the queue with this name. Creates the queue if it does not exist.
@@ -252,10 +290,22 @@ impl QueueTable {
         }
     }
 
-    /// Gives up a name if neither a queue nor agents have it. Returns its id in the database.
+    /// Gives up a name if neither a queue nor agents have it, and if no queue with this name is being changed. Returns its id
+    /// in the database.
     pub(super) fn drop_unused(&mut self, name: &Name) -> Option<u128> {
-        let is_used = self.names.contains_key(name) || self.agents.contains_key(name);
+        let is_used = self.names.contains_key(name) || self.agents.contains_key(name) || self.changing.contains(name);
         if is_used { None } else { self.owned.remove(name) }
+    }
+
+    /// Notes that queues with these names are being changed. One change is made at a time.
+    pub(super) fn begin_change(&mut self, names: &[Name]) {
+        self.changing.extend(names.iter().cloned());
+    }
+
+    pub(super) fn end_change(&mut self, names: &[Name]) {
+        for name in names {
+            self.changing.remove(name);
+        }
     }
 
     /// A node of a cluster is gone: its legs leave the queues. Returns the names that they had used.
@@ -285,16 +335,22 @@ impl QueueTable {
         if live.waiting().count() >= limit as usize {
             return Err(NotQueued::Full);
         }
-        live.callers.push_back(caller);
+        live.callers.push_back(Caller { queue: Some(id), ..caller });
         self.spots.insert(caller.ticket, Spot::Caller(id));
         self.publish(id, QueueChange::Waits(caller.leg));
         Ok(found)
     }
 
     /// Adds a leg that waited before a restart, or at a node that is gone. The leg gets the position of its arrival, even if
-    /// the queue is full.
+    /// the queue is full. A leg that is known, because an answer to its node was lost, gets the state that it has now.
     pub(super) fn enter_again(&mut self, id: QueueId, caller: Caller) {
-        let Some(live) = self.queues.get_mut(&id).filter(|_| !self.spots.contains_key(&caller.ticket)) else { return };
+        if self.spots.contains_key(&caller.ticket) {
+            if caller.state == CallerState::Waiting {
+                self.order_to_wait(caller.ticket, caller.orders);
+            }
+            return;
+        }
+        let Some(live) = self.queues.get_mut(&id) else { return };
         let position = live.callers.partition_point(|one| one.since <= caller.since);
         live.callers.insert(position, caller);
         self.spots.insert(caller.ticket, Spot::Caller(id));
@@ -356,37 +412,50 @@ impl QueueTable {
         Some(id)
     }
 
-    /// Returns a reserved leg to its position. Returns whether the leg is in the queue.
-    pub(super) fn wait_again(&mut self, id: QueueId, leg: LegId) -> bool {
-        let live = self.queues.get_mut(&id);
-        let caller = live.and_then(|live| live.callers.iter_mut().find(|caller| caller.leg == leg));
-        let Some(caller) = caller else { return false };
-        if caller.state == CallerState::Called {
+    /// Ends a hold: its leg returns to its position, unless something else reserves the leg now. Returns the queue of the leg,
+    /// or `None` if the leg has left.
+    pub(super) fn release(&mut self, hold: Hold) -> Option<QueueId> {
+        let Some(Spot::Caller(id)) = self.spots.get(&hold.ticket) else { return None };
+        let id = *id;
+        let caller = self.queues.get_mut(&id)?.callers.iter_mut().find(|caller| caller.ticket == hold.ticket)?;
+        if caller.state == CallerState::Called && caller.hold == hold.number {
             caller.state = CallerState::Waiting;
+            let leg = caller.leg;
             self.publish(id, QueueChange::Waits(leg));
         }
-        true
+        Some(id)
     }
 
     /// Returns a reserved leg with this ticket to its position. Returns the queue of the leg.
     pub(super) fn wait_again_with(&mut self, ticket: Ticket) -> Option<QueueId> {
-        let orders = match self.spots.get(&ticket)? {
-            Spot::Caller(id) => self.queues.get(id)?.callers.iter().find(|one| one.ticket == ticket)?.orders,
-            Spot::Agent(_) => return None,
-        };
+        let orders = self.caller(ticket)?.orders;
         self.order_to_wait(ticket, orders.saturating_add(1))
     }
 
-    /// Reserves the given waiting leg, or the first waiting leg. The leg is not paired until it must wait again.
-    pub(super) fn call(&mut self, id: QueueId, leg: Option<LegId>) -> Option<Member> {
+    /// Lets an arriving leg wait, because its call knows now that the leg has entered. Returns the queue of the leg if the leg
+    /// was arriving.
+    pub(super) fn ready(&mut self, ticket: Ticket) -> Option<QueueId> {
+        let orders = self.caller(ticket).filter(|caller| caller.state == CallerState::Arriving)?.orders;
+        self.order_to_wait(ticket, orders.saturating_add(1))
+    }
+
+    fn caller(&self, ticket: Ticket) -> Option<&Caller> {
+        let Some(Spot::Caller(id)) = self.spots.get(&ticket) else { return None };
+        self.queues.get(id)?.callers.iter().find(|caller| caller.ticket == ticket)
+    }
+
+    /// Reserves the given waiting leg, or the first waiting leg. The leg is not paired until the hold is released.
+    pub(super) fn call(&mut self, id: QueueId, leg: Option<LegId>) -> Option<(Member, Hold)> {
         let live = self.queues.get_mut(&id)?;
         let waiting = live.callers.iter_mut().filter(|caller| caller.state != CallerState::Called).enumerate();
         let mut free = waiting.filter(|(_, caller)| caller.state == CallerState::Waiting);
         let (index, caller) = free.find(|(_, caller)| leg.is_none_or(|leg| leg == caller.leg))?;
-        caller.state = CallerState::Called;
+        self.holds += 1;
+        (caller.state, caller.hold) = (CallerState::Called, self.holds);
         let member = Member { leg: caller.leg, since: caller.since, position: index + 1 };
+        let hold = Hold { ticket: caller.ticket, number: caller.hold };
         self.publish(id, QueueChange::Called(member.leg));
-        Some(member)
+        Some((member, hold))
     }
 
     // Agents.
@@ -416,8 +485,16 @@ impl QueueTable {
         let name = live.queue.full_name();
         let caller = live.callers.iter_mut().find(|caller| caller.state == CallerState::Waiting)?;
         let agent = self.agents.get_mut(&name)?.iter_mut().find(|agent| !agent.paired)?;
-        (caller.state, agent.paired) = (CallerState::Called, true);
-        let pair = Pair { caller: caller.leg, agent: agent.leg, queue: id, name };
+        self.holds += 1;
+        (caller.state, caller.hold, agent.paired) = (CallerState::Called, self.holds, true);
+        let pair = Pair {
+            caller: caller.leg,
+            agent: agent.leg,
+            queue: caller.queue.unwrap_or(id),
+            own_queue: id,
+            hold: Hold { ticket: caller.ticket, number: caller.hold },
+            request: agent.ticket,
+        };
         self.publish(id, QueueChange::Called(pair.caller));
         Some(pair)
     }
@@ -429,7 +506,7 @@ impl QueueTable {
 
     /// Handles a pair that could not be connected; see [`super::Queues::unpair`].
     pub(super) fn unpair(&mut self, pair: &Pair, agent_is_gone: bool) -> (Option<Pair>, bool) {
-        let waits = self.wait_again(pair.queue, pair.caller);
+        let waits = self.release(pair.hold).is_some();
         let wants = match self.agent(pair) {
             Some(agent) if !waits && !agent_is_gone => {
                 agent.paired = false;
@@ -438,27 +515,27 @@ impl QueueTable {
             Some(_) => !agent_is_gone,
             None => false,
         };
-        (self.pair(pair.queue), waits && wants)
+        (self.pair(pair.own_queue), waits && wants)
     }
 
     /// Handles a pair of which it is not known whether it was connected; see [`super::Queues::pair_again`].
     pub(super) fn pair_again(&mut self, pair: &Pair) -> Option<Pair> {
-        let caller =
-            self.queues.get(&pair.queue).and_then(|live| live.callers.iter().find(|one| one.leg == pair.caller));
-        let is_called = caller.is_some_and(|caller| caller.state == CallerState::Called);
+        let is_held = |caller: &Caller| caller.state == CallerState::Called && caller.hold == pair.hold.number;
+        let is_called = self.caller(pair.hold.ticket).is_some_and(is_held);
         let is_paired = self.agent(pair).is_some_and(|agent| agent.paired);
         if is_called && is_paired {
             return Some(pair.clone());
         }
-        self.wait_again(pair.queue, pair.caller);
+        self.release(pair.hold);
         if let Some(agent) = self.agent(pair) {
             agent.paired = false;
         }
-        self.pair(pair.queue)
+        self.pair(pair.own_queue)
     }
 
     fn agent(&mut self, pair: &Pair) -> Option<&mut Agent> {
-        self.agents.get_mut(&pair.name)?.iter_mut().find(|agent| agent.leg == pair.agent)
+        let Some(Spot::Agent(name)) = self.spots.get(&pair.request) else { return None };
+        self.agents.get_mut(name)?.iter_mut().find(|agent| agent.ticket == pair.request)
     }
 
     /// Returns the agents that wait for a caller, in the order of their requests.
@@ -485,9 +562,11 @@ impl QueueTable {
         self.queues.values()
     }
 
-    /// Returns the position of a leg. `None` if the leg does not wait in the queue, or is being connected.
+    /// Returns the position of a leg. `None` if the leg does not wait in the queue, or is being connected. If another queue is
+    /// now in the place of the queue that the leg has entered, both are its queue.
     pub(super) fn position(&self, id: QueueId, leg: LegId, now: Timestamp) -> Option<QueuePosition> {
-        let live = self.queues.get(&id)?;
+        let has = |live: &&LiveQueue| live.callers.iter().any(|one| one.leg == leg && one.queue == Some(id));
+        let live = self.queues.get(&id).or_else(|| self.queues.values().find(has))?;
         let members: Vec<_> = live.waiting().collect();
         let own = members.iter().find(|member| member.leg == leg)?;
         Some(QueuePosition {
@@ -503,8 +582,7 @@ impl QueueTable {
     /// Returns the position of the leg with this ticket.
     pub(super) fn position_of(&self, ticket: Ticket, now: Timestamp) -> Option<QueuePosition> {
         let Some(Spot::Caller(id)) = self.spots.get(&ticket) else { return None };
-        let caller = self.queues.get(id)?.callers.iter().find(|caller| caller.ticket == ticket)?;
-        self.position(*id, caller.leg, now)
+        self.position(*id, self.caller(ticket)?.leg, now)
     }
 
     fn publish(&self, id: QueueId, change: QueueChange) {

@@ -91,7 +91,7 @@ async fn a_full_queue_refuses_callers_until_a_caller_is_called() {
     let _first = enter(&queues, 1, 1);
     let refused = entered(queues.enter(&account, &name, None, LegId(2), at(2))).map(drop);
     assert_eq!(refused, Err(NotQueued::Full));
-    queues.call(&AccountName::new("acme"), id, None).unwrap();
+    let _called = queues.call(&AccountName::new("acme"), id, None).unwrap();
     let _second = enter(&queues, 2, 3);
     queues.change(&account, id, None, Some(9)).await.unwrap();
     let refused = entered(queues.enter(&account, &name, Some(1), LegId(3), at(5))).map(drop);
@@ -310,6 +310,32 @@ async fn legs_that_waited_before_a_restart_get_their_positions_back() {
     assert_eq!(queues.position(id, LegId(1), at(200)).map(|one| one.position), Some(1));
 }
 
+#[tokio::test]
+async fn a_caller_whose_reservation_is_dropped_waits_again_and_is_connected() {
+    let (queues, _folder) = queues().await;
+    let (sender, connected) = std::sync::mpsc::channel();
+    queues.connect_with(move |pair| sender.send(pair).unwrap());
+    let caller = enter(&queues, 1, 0);
+    let reserved = queues.call(&AccountName::new("acme"), caller.queue.id, None).unwrap();
+    assert_eq!((reserved.leg(), waiting(&queues)), (LegId(1), Vec::new()));
+    let (_agent, none) = take(&queues, 11);
+    assert_eq!(none, None);
+    // The client has disconnected, and its request is dropped.
+    drop(reserved);
+    assert_eq!(legs(&connected.try_recv().ok()), Some((1, 11)));
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_its_queue_stays_reserved_until_it_has_left() {
+    let (queues, _folder) = queues().await;
+    let caller = enter(&queues, 1, 0);
+    let reserved = queues.call_first(&AccountName::new("acme"), "support").await.unwrap().unwrap();
+    assert_eq!(reserved.leaves().leg, LegId(1));
+    let (_agent, none) = take(&queues, 11);
+    assert_eq!((none, waiting(&queues)), (None, Vec::new()));
+    drop(caller);
+}
+
 // The following tests are about a node of a cluster. They use only the table.
 
 /// A table of a node that owns the name.
@@ -472,4 +498,117 @@ fn the_time_of_a_change_never_goes_back() {
     let id = table.open(&name, 5, at(100)).unwrap().queue.id;
     let changed = table.change(&name.0, id, None, Some(6), at(90)).unwrap();
     assert!(changed.updated_at > at(100));
+}
+
+#[test]
+fn the_end_of_a_reservation_has_no_effect_on_a_later_one() {
+    let (mut table, name) = owner();
+    let one = caller(leg_of(2, 1), 0);
+    let id = table.enter(&name, None, one, at(0)).unwrap().queue.id;
+    let (member, first) = table.call(id, None).unwrap();
+    assert_eq!((member.leg, member.position), (one.leg, 1));
+    // The node of the leg lets it wait again, and an agent gets it.
+    table.order_to_wait(one.ticket, 1);
+    table.take(&name, Agent::new(leg_of(3, 1), at(1)));
+    let pair = table.pair(id).unwrap();
+    assert_eq!((table.release(first), order(&table, id)), (Some(id), Vec::new()));
+    assert_eq!(table.pair_again(&pair), Some(pair.clone()));
+    table.release(pair.hold);
+    assert_eq!(order(&table, id), [one.leg]);
+    table.leave(one.ticket);
+    assert_eq!(table.release(pair.hold), None);
+}
+
+#[test]
+fn a_repeated_registration_brings_the_latest_state() {
+    let (mut table, name) = owner();
+    let id = table.bring(&name, stored(9, "support", 0)).queue.id;
+    let arriving = Caller { state: CallerState::Arriving, ..caller(leg_of(2, 1), 10) };
+    let called = Caller { state: CallerState::Called, orders: 1, ..caller(leg_of(2, 2), 20) };
+    let both = [arriving, called];
+    both.into_iter().for_each(|one| table.enter_again(id, one));
+    // The answer was lost. Meanwhile, both legs have got an order to wait.
+    let later = both.map(|one| Caller { state: CallerState::Waiting, orders: one.orders + 1, ..one });
+    later.into_iter().for_each(|one| table.enter_again(id, one));
+    let reserved = [table.call(id, None), table.call(id, None)].map(|called| called.map(|(member, _)| member.leg));
+    assert_eq!(reserved, [Some(arriving.leg), Some(called.leg)]);
+    later.into_iter().for_each(|one| table.enter_again(id, one));
+    assert_eq!(table.call(id, None), None, "an order counts once");
+}
+
+#[test]
+fn an_arriving_leg_that_this_node_takes_over_is_paired_when_its_call_is_ready() {
+    let (mut table, name) = owner();
+    let id = table.bring(&name, stored(9, "support", 0)).queue.id;
+    let one = Caller { state: CallerState::Arriving, ..caller(leg_of(1, 1), 10) };
+    table.enter_again(id, one);
+    table.take(&name, Agent::new(leg_of(2, 1), at(11)));
+    assert_eq!(table.pair(id), None);
+    assert_eq!(table.ready(one.ticket), Some(id));
+    let pair = table.pair(id).unwrap();
+    assert_eq!(pair.caller, one.leg);
+    assert_eq!((table.ready(one.ticket), table.ready(Ticket(0))), (None, None));
+    assert_eq!(table.pair_again(&pair), Some(pair.clone()), "it stays called");
+}
+
+#[test]
+fn a_leg_in_another_queue_with_the_name_is_paired_under_the_queue_that_its_call_knows() {
+    let (mut table, name) = owner();
+    let id = table.open(&name, 5, at(0)).unwrap().queue.id;
+    assert_eq!(table.bring(&name, stored(9, "support", 0)).queue.id, id);
+    let one = Caller { queue: Some(QueueId(9)), ..caller(leg_of(2, 1), 10) };
+    table.enter_again(id, one);
+    assert_eq!(table.position(QueueId(9), one.leg, at(20)).map(|own| own.position), Some(1));
+    table.take(&name, Agent::new(leg_of(3, 1), at(11)));
+    let pair = table.pair(id).unwrap();
+    assert_eq!((pair.caller, pair.queue), (one.leg, QueueId(9)));
+    let (next, stuck) = table.unpair(&pair, true);
+    assert_eq!((next, stuck, order(&table, id)), (None, false, vec![one.leg]));
+}
+
+#[test]
+fn an_agent_that_asked_again_keeps_its_second_request() {
+    let (mut table, name) = owner();
+    let id = table.enter(&name, None, caller(leg_of(2, 1), 0), at(0)).unwrap().queue.id;
+    let second_leg = table.enter(&name, None, caller(leg_of(2, 2), 1), at(1)).map(|_| leg_of(2, 2)).unwrap();
+    let requests = [1, 2].map(|second| Agent::new(leg_of(3, 1), at(second)));
+    table.take(&name, requests[0]);
+    let first = table.pair(id).unwrap();
+    // The end of the first request comes late.
+    table.take(&name, requests[1]);
+    let second = table.pair(id).unwrap();
+    assert_eq!((second.caller, second.agent), (second_leg, first.agent));
+    table.leave(requests[0].ticket);
+    assert_eq!(table.unpair(&first, false), (None, false));
+    assert_eq!(table.pair_again(&second), Some(second.clone()));
+    assert_eq!(order(&table, id), [leg_of(2, 1)]);
+}
+
+#[test]
+fn a_name_is_kept_while_its_queue_is_changed() {
+    let (mut table, name) = owner();
+    let new: Name = (name.0.clone(), "sales".into());
+    table.settle(&new, 2, None);
+    let id = table.open(&name, 5, at(0)).unwrap().queue.id;
+    let names = [name.clone(), new.clone()];
+    table.begin_change(&names);
+    table.change(&name.0, id, Some(&new.1), None, at(1)).unwrap();
+    assert_eq!((table.drop_unused(&name), table.drop_unused(&new)), (None, None), "the database has the old name");
+    table.end_change(&names);
+    assert_eq!((table.drop_unused(&name), table.drop_unused(&new)), (Some(1), None));
+}
+
+#[test]
+fn a_new_queue_that_is_deleted_before_it_is_stored_is_not_stored() {
+    let (mut table, name) = owner();
+    let id = table.open(&name, 5, at(0)).unwrap().queue.id;
+    assert!(table.begin_to_store());
+    assert!(!table.begin_to_store(), "there is one task");
+    assert_eq!((table.next_to_store(), table.unstored(id).map(|queue| queue.id)), (vec![id], Some(id)));
+    table.stored(id);
+    assert_eq!((table.next_to_store(), table.unstored(id)), (Vec::new(), None));
+    assert!(table.begin_to_store(), "the task has ended");
+    let other = table.open(&(name.0.clone(), "other".into()), 5, at(0)).unwrap().queue.id;
+    table.remove(&name.0, other).unwrap();
+    assert_eq!(table.unstored(other), None);
 }

@@ -154,6 +154,9 @@ pub(super) async fn forward(State(owners): State<Owners>, request: Request, next
         Ok(None) => return next.run(request).await,
         Err(error) => return repeat(error.to_string()),
     };
+    // No record has the callers of a queue.
+    let is_in_memory =
+        is_in_memory(request.uri().path()) || matches!(subject, Some(Subject::Queue(_) | Subject::QueueNamed(_)));
     let what = match subject {
         Some(Subject::Queue(_) | Subject::QueueNamed(_)) => "queue",
         Some(Subject::Conference(_)) => "conference",
@@ -178,10 +181,12 @@ pub(super) async fn forward(State(owners): State<Owners>, request: Request, next
     match cluster.ask_within(&node, &forwarded, within).await {
         Ok(answered) if answered.status.is_some() => answered.response(),
         // A read without effect may be answered from the database, by this node.
-        Ok(_) | Err(AskError::TooLarge | AskError::NoNode) if is_read && !is_in_memory(parts.uri.path()) => {
+        Ok(_) | Err(AskError::TooLarge | AskError::NoNode) if is_read && !is_in_memory => {
             next.run(Request::from_parts(parts, Body::from(body))).await
         }
-        Ok(_) => (StatusCode::BAD_GATEWAY, "the answer of the other node is too large\n").into_response(),
+        Ok(_) | Err(AskError::TooLarge) => {
+            (StatusCode::BAD_GATEWAY, "the request, or the answer of the other node, is too large\n").into_response()
+        }
         Err(AskError::NoAnswer(seconds)) if !is_read => {
             let text = format!(
                 "the {what} belongs to node {} of the cluster, which did not answer within {seconds} s: the request may \

@@ -44,6 +44,7 @@ use tandem_call::new_leg::OnAnswer;
 use tandem_history::report::Unused;
 use tandem_id::LegId;
 use tandem_operations::calls;
+use tandem_queues::Reservation;
 use tandem_routing::new_call::{CreateError, Created};
 use tandem_runtime::app::App;
 
@@ -255,7 +256,8 @@ async fn command(
             Action::Bridge => queue::take_first(&app, &account, parameters).await?,
             _ => None,
         };
-        let done = carry_out(&app, &account, &leg, action, parameters, taken).await;
+        let other = taken.as_ref().map(Reservation::leg);
+        let done = carry_out(&app, &account, &leg, action, parameters, other).await;
         if let Some(taken) = taken {
             tandem_operations::queues::remove(&app.calls, taken).await;
         }

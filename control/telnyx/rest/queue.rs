@@ -9,9 +9,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tandem_accounts::Account;
 use tandem_call::leg::LegInfo;
-use tandem_id::LegId;
 use tandem_operations::queues::{self, NotAdmitted, QueueFailure};
-use tandem_queues::{MAX_QUEUE_SIZE, Member, QueueError, QueueSnapshot};
+use tandem_queues::{MAX_QUEUE_SIZE, Member, QueueError, QueueSnapshot, Reservation};
 use tandem_runtime::app::App;
 
 use super::error::{ApiError, sentence};
@@ -150,17 +149,17 @@ pub(super) async fn remove_call(
 ) -> Result<StatusCode, ApiError> {
     let found = find(&app, &account, &name)?;
     let (member, _) = member(&app, &account, &found, &call).await?;
-    queues::remove_member(&app.calls, &account.name, found.queue.id, member.leg).await;
+    let removed = queues::remove_member(&app.calls, &account.name, found.queue.id, member.leg).await;
+    removed.map_err(|refused| ApiError::unavailable(&refused.to_string()))?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The leg to bridge with, if the request names a queue. This leg is the first caller in the queue. The function
-/// reserves the leg for this request.
+/// Reserves the leg to bridge with, if the request names a queue. This leg is the first caller in the queue.
 pub(super) async fn take_first(
     app: &App,
     account: &Account,
     parameters: Parameters<'_>,
-) -> Result<Option<LegId>, ApiError> {
+) -> Result<Option<Reservation>, ApiError> {
     let Some(name) = parameters.text("queue")? else { return Ok(None) };
     // Some clients cannot omit the parameter and send an empty text instead.
     if parameters.text("call_control_id")?.is_some_and(|call| !call.is_empty()) {

@@ -115,7 +115,8 @@ async fn dequeue(x: &RestContext<'_>, id: QueueId, which: Option<LegId>) -> Answ
     let target = x.parameters.target("Url", "Method", 21205)?;
     let target = target.ok_or_else(|| ApiError::bad(21205, "Url is required"))?;
     let redirected = queues::redirect_member(&x.app.calls, &x.account.name, id, which, &target).await;
-    Ok(ok(member(x.owner(), id, &redirected.ok_or_else(|| x.not_found())?, Timestamp::now())))
+    let redirected = redirected.map_err(|refused| x.refused(refused))?.ok_or_else(|| x.not_found())?;
+    Ok(ok(member(x.owner(), id, &redirected, Timestamp::now())))
 }
 
 /// Parses the id of a member. `None` means the first member (`Front`).
