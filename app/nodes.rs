@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tandem_accounts::Accounts;
 use tandem_causes::cause::Cause;
-use tandem_cluster::{Change, Cluster, Note};
+use tandem_cluster::{Change, Cluster, Note, ReadSettings};
 use tandem_config::Config;
 use tandem_host::clock;
 use tandem_id::AccountName;
@@ -137,10 +137,15 @@ pub(super) async fn start(
     }
     phones::publish_addresses(cluster, config, &services.sip).await?;
     limits::start(services).await?;
+    let settings = SharedSettings::new(calls, accounts, configuration);
+    let own = settings.clone();
+    cluster.answer(move |asked: ReadSettings| {
+        let settings = own.clone();
+        async move { settings.read_all(asked.groups).await }
+    });
     let watch = Watch {
         calls: calls.clone(),
-        accounts: Arc::clone(accounts),
-        configuration: configuration.clone(),
+        settings,
         phones: OtherPhones::new(services),
         bans: SharedBans::new(cluster, &services.sip),
         changed: Arc::default(),
@@ -155,8 +160,7 @@ pub(super) async fn start(
 /// The parts of the server that a change of the cluster concerns.
 struct Watch {
     calls: Calls,
-    accounts: Arc<Accounts>,
-    configuration: Configuration,
+    settings: SharedSettings,
     phones: Arc<OtherPhones>,
     bans: SharedBans,
     /// Wakes the task that tells the proxies about the nodes.
@@ -208,9 +212,8 @@ impl Watch {
         self.changed.notify_one();
         match change {
             Change::Settings(settings) => {
-                let (calls, accounts) = (self.calls.clone(), Arc::clone(&self.accounts));
-                let configuration = self.configuration.clone();
-                tokio::spawn(async move { read_again(&calls, &accounts, &configuration, settings).await });
+                let shared = self.settings.clone();
+                tokio::spawn(async move { shared.read_all(vec![settings]).await });
             }
             Change::Joined(row) => {
                 tracing::info!("node {} takes part now ({})", row.name, row.details.http);
@@ -240,23 +243,50 @@ impl Watch {
     }
 }
 
-/// Reads settings that another node has changed. This node reads its own changes too, which changes nothing.
-async fn read_again(calls: &Calls, accounts: &Accounts, configuration: &Configuration, settings: Settings) {
-    let (services, store) = (calls.services(), &calls.services().store);
-    let read = match settings {
-        Settings::Inventory => services.routing.load_full().inventory().reload(store).await,
-        Settings::Accounts => accounts.load(store).await,
-        Settings::Phones => services.phones_changed().await,
-        Settings::Queues => services.queues.reload().await,
-        Settings::Entries => {
-            if let Some(Err(error)) = configuration.read_entries().await {
-                tracing::error!(error, "the entries of the web console that another node has changed are not applied");
-            }
-            Ok(())
+/// The stored settings that every node has in memory. Cheap to clone.
+#[derive(Clone)]
+struct SharedSettings {
+    calls: Calls,
+    accounts: Arc<Accounts>,
+    configuration: Configuration,
+    /// Held while settings are read and applied, so that no older state replaces a newer one.
+    reading: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl SharedSettings {
+    fn new(calls: &Calls, accounts: &Arc<Accounts>, configuration: &Configuration) -> Self {
+        let (calls, accounts, configuration) = (calls.clone(), Arc::clone(accounts), configuration.clone());
+        Self { calls, accounts, configuration, reading: Arc::default() }
+    }
+
+    /// Reads settings that a node has changed. This node reads its own changes too, which changes nothing.
+    async fn read_all(&self, groups: Vec<Settings>) {
+        let _reading = self.reading.lock().await;
+        for group in groups {
+            self.read(group).await;
         }
-    };
-    if let Err(error) = read {
-        tracing::error!(%error, settings = settings.word(), "settings that another node has changed cannot be read");
+    }
+
+    async fn read(&self, group: Settings) {
+        let (services, store) = (self.calls.services(), &self.calls.services().store);
+        let read = match group {
+            Settings::Inventory => services.routing.load_full().inventory().reload(store).await,
+            Settings::Accounts => self.accounts.load(store).await,
+            Settings::Phones => services.phones_changed().await,
+            Settings::Queues => services.queues.reload().await,
+            Settings::Entries => {
+                if let Some(Err(error)) = self.configuration.read_entries().await {
+                    tracing::error!(
+                        error,
+                        "the entries of the web console that another node has changed are not applied"
+                    );
+                }
+                Ok(())
+            }
+        };
+        if let Err(error) = read {
+            tracing::error!(%error, settings = group.word(), "settings that another node has changed cannot be read");
+        }
     }
 }
 

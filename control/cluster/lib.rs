@@ -138,6 +138,17 @@ pub enum Change {
     Settings(Settings),
 }
 
+/// Asks a node to read stored settings again.
+#[derive(Serialize, Deserialize)]
+pub struct ReadSettings {
+    pub groups: Vec<Settings>,
+}
+
+impl Question for ReadSettings {
+    const NAME: &'static str = "settings";
+    type Answer = ();
+}
+
 /// The owner of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NameOwner {
@@ -373,6 +384,21 @@ impl Cluster {
                 return Ok(NameOwner::This);
             }
         }
+    }
+
+    /// Lets all other nodes read these groups of settings again, because this node has changed them. Waits until they have, for
+    /// at most [`ANSWER_TIME`]. A node that does not answer sees the change with its next renewal.
+    pub async fn settings_changed(&self, groups: Vec<Settings>) {
+        if groups.is_empty() {
+            return;
+        }
+        let (nodes, asked) = (self.others(), ReadSettings { groups });
+        let asked = nodes.iter().map(|node| async {
+            if let Err(error) = self.ask(node, &asked).await {
+                tracing::debug!("node {}: settings: {error}", node.name);
+            }
+        });
+        futures_util::future::join_all(asked).await;
     }
 
     /// Sets the function that answers a question of other nodes.

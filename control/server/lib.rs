@@ -131,8 +131,8 @@ pub fn router(
     }
     owner::answer(&cluster, &store, &routes);
     routes
-        .layer(middleware::from_fn_with_state(owners, owner::forward))
-        .layer(middleware::from_fn_with_state(store, owner::store_changes))
+        .layer(middleware::from_fn_with_state(owners.clone(), owner::forward))
+        .layer(middleware::from_fn_with_state(owners, owner::store_changes))
 }
 
 /// Builds the routes of a separate listener for `/metrics`.

@@ -34,7 +34,7 @@ use tandem_id::{AccountName, QueueId};
 use tandem_queues::Queues;
 use tandem_runtime::app::App;
 use tandem_store::Store;
-use tandem_store::nodes::NodeRow;
+use tandem_store::nodes::{NodeRow, SettingsWritten};
 use tandem_store::owned_names::{self, Named};
 use tower_service::Service as _;
 
@@ -120,17 +120,16 @@ impl<'de> Deserialize<'de> for Octets {
 
 /// Answers the requests that other nodes have received. `routes` are all routes of this server.
 pub(super) fn answer(cluster: &Cluster, store: &Store, routes: &Router) {
-    let (routes, store) = (routes.clone(), store.clone());
+    let (routes, store, own) = (routes.clone(), store.clone(), cluster.clone());
     cluster.answer(move |forwarded: Forwarded| {
-        let (mut routes, store) = (routes.clone(), store.clone());
+        let (mut routes, store, cluster) = (routes.clone(), store.clone(), own.clone());
         async move {
             let Some(request) = request(forwarded) else { return Answered::of_status(StatusCode::BAD_REQUEST) };
+            let before = store.settings_written();
             // The service of a router never fails.
             let response = routes.call(request).await.unwrap_or_else(|never| match never {});
-            // The client may ask another node next, which reads the database.
-            if let Err(error) = store.flush().await {
-                tracing::warn!(%error, "the records that another node waits for are not stored yet");
-            }
+            // The client may ask another node next.
+            share(&cluster, &store, before).await;
             Answered::of(response).await
         }
     });
@@ -210,15 +209,24 @@ fn repeat(why: String) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, ANSWER_TIME.as_secs().to_string())], text).into_response()
 }
 
-/// Middleware that answers a change only after its records are stored. The client may ask another node next, which reads
-/// the database.
-pub(super) async fn store_changes(State(store): State<Store>, request: Request, next: Next) -> Response {
+/// Middleware that answers a change only after its records are stored, and after the other nodes have read the settings that
+/// it has changed. The client may ask another node next.
+pub(super) async fn store_changes(State(owners): State<Owners>, request: Request, next: Next) -> Response {
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let before = owners.store.settings_written();
     let response = next.run(request).await;
-    if !is_read && let Err(error) = store.flush().await {
-        tracing::warn!(%error, "the records of a change are not stored yet");
+    if !is_read {
+        share(&owners.cluster, &owners.store, before).await;
     }
     response
+}
+
+/// Stores the records of a change, and lets the other nodes read the settings that have changed since `before`.
+async fn share(cluster: &Cluster, store: &Store, before: SettingsWritten) {
+    if let Err(error) = store.flush().await {
+        tracing::warn!(%error, "the records of a change are not stored yet");
+    }
+    cluster.settings_changed(before.changed(store)).await;
 }
 
 impl Owners {

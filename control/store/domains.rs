@@ -18,6 +18,7 @@ use sqlx::any::AnyRow;
 use tandem_id::AccountName;
 
 use super::column::{Columns, hex, microseconds};
+use super::nodes::Settings;
 use super::select::Conditions;
 use super::{Cursor, Page, Store, StoreError, unique};
 
@@ -173,6 +174,7 @@ impl ListKind {
 
 /// Adds the domain, or replaces the domain with the same id. Returns `false` if the name belongs to another domain.
 pub async fn upsert_domain(store: &Store, row: &DomainRow) -> Result<bool, StoreError> {
+    store.written.add(Settings::Phones);
     // The serialisation of these types cannot fail.
     let details = serde_json::to_string(&row.details).unwrap_or_default();
     unique(
@@ -240,6 +242,7 @@ pub async fn delete_domain(store: &Store, account: &AccountName, id: u128) -> Re
 
 /// Adds the list, or renames the list with the same id.
 pub async fn upsert_list(store: &Store, row: &ListRow) -> Result<(), StoreError> {
+    store.written.add(Settings::Phones);
     sqlx::query(
         "INSERT INTO sip_lists (id, account, kind, name, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6) \
          ON CONFLICT (id) DO UPDATE SET name = excluded.name, updated_at = excluded.updated_at",
@@ -296,6 +299,7 @@ pub async fn delete_list(store: &Store, account: &AccountName, id: u128) -> Resu
 /// Maps a list to a domain. Returns `false` if the mapping already exists, or if the list or the domain does not belong
 /// to the account.
 pub async fn map(store: &Store, row: &MappingRow) -> Result<bool, StoreError> {
+    store.written.add(Settings::Phones);
     if domain(store, &row.account, row.domain).await?.is_none() || list(store, &row.account, row.list).await?.is_none()
     {
         return Ok(false);
@@ -429,6 +433,7 @@ async fn delete(
     account: &AccountName,
     id: u128,
 ) -> Result<bool, StoreError> {
+    store.written.add(Settings::Phones);
     let mut transaction = store.pool.begin().await?;
     let done = sqlx::query(sql).bind(account.to_string()).bind(hex(id)).execute(&mut *transaction).await?;
     for sql in also {

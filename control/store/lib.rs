@@ -102,6 +102,8 @@ pub struct Store {
     options: AnyConnectOptions,
     /// The lock that excludes other servers. `None` before [`Store::claim`].
     claim: Arc<Mutex<Option<Claim>>>,
+    /// Counts the changes of settings.
+    written: Arc<nodes::Written>,
 }
 
 /// The reason why an operation of the store failed.
@@ -276,7 +278,18 @@ impl Store {
         let sequence = Arc::new(AtomicI64::new(last.max(Timestamp::now().as_microsecond())));
         let writer = Writer::start(vital.clone(), sequence.clone(), health.clone());
         let reads = Arc::new(reads);
-        Ok(Store { pool, vital, reads, writer, sequence, health, file, options, claim: Arc::default() })
+        Ok(Store {
+            pool,
+            vital,
+            reads,
+            writer,
+            sequence,
+            health,
+            file,
+            options,
+            claim: Arc::default(),
+            written: Arc::default(),
+        })
     }
 
     /// Reserves the database until [`Store::close`]: for this server, or for this server and other nodes of its cluster.

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -115,7 +116,7 @@ pub struct Seen {
 
 /// A group of stored settings that every node has in memory. Triggers of PostgreSQL count the changes of each group, in
 /// the transaction of the change. So no change is missed, whichever code makes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Settings {
     /// Numbers, applications, outbound profiles and verified caller IDs.
     Inventory,
@@ -190,6 +191,48 @@ impl Settings {
             statements.push(trigger(format!("{word}_{table}"), &when));
         }
         statements
+    }
+}
+
+/// The numbers of changes of each group of settings that this process has made, in the order of [`Settings::ALL`].
+#[derive(Debug, Default)]
+pub(super) struct Written([AtomicU64; Settings::ALL.len()]);
+
+impl Written {
+    /// Counts a change of a resource of this kind, if the kind is a setting.
+    pub(super) fn add_kind(&self, kind: &str) {
+        if let Some(group) = Settings::ALL.into_iter().find(|group| group.kinds().contains(&kind)) {
+            self.add(group);
+        }
+    }
+
+    pub(super) fn add(&self, group: Settings) {
+        let count = Settings::ALL.into_iter().zip(&self.0).find(|(one, _)| *one == group);
+        if let Some((_, count)) = count {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The changes of settings of this process up to a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SettingsWritten([u64; Settings::ALL.len()]);
+
+impl SettingsWritten {
+    /// Returns the groups that have changed since this time.
+    pub fn changed(self, store: &Store) -> Vec<Settings> {
+        let now = store.settings_written();
+        let changed = Settings::ALL.into_iter().zip(self.0.iter().zip(now.0));
+        changed.filter(|(_, (before, now))| *before != now).map(|(group, _)| group).collect()
+    }
+}
+
+impl Store {
+    /// Returns the changes of settings that this process has made.
+    pub fn settings_written(&self) -> SettingsWritten {
+        SettingsWritten(std::array::from_fn(|group| {
+            self.written.0.get(group).map_or(0, |count| count.load(Ordering::Relaxed))
+        }))
     }
 }
 

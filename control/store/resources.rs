@@ -133,6 +133,7 @@ const PUT: &str = "INSERT INTO resources (id, account, kind, parent, name, claim
 pub async fn put<T: Serialize>(store: &Store, kind: Kind<T>, row: &Resource<T>) -> Result<bool, StoreError> {
     // The serialisation of these types cannot fail.
     let details = serde_json::to_string(&row.details).unwrap_or_default();
+    store.written.add_kind(kind.word);
     unique(
         sqlx::query(PUT)
             .bind(hex(row.id))
@@ -423,6 +424,7 @@ pub async fn all<T: DeserializeOwned>(store: &Store, kind: Kind<T>) -> Result<Ve
 
 /// Deletes a resource and its children. Returns `false` if `account` has no resource of this kind with this id.
 pub async fn delete<T>(store: &Store, kind: Kind<T>, account: &AccountName, id: u128) -> Result<bool, StoreError> {
+    store.written.add_kind(kind.word);
     let mut transaction = store.pool.begin().await?;
     let done = sqlx::query("DELETE FROM resources WHERE account = $1 AND kind = $2 AND id = $3")
         .bind(account.to_string())

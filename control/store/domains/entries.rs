@@ -7,6 +7,7 @@ use sqlx::query::Query;
 use tandem_id::AccountName;
 
 use super::super::column::{Columns, hex, microseconds};
+use super::super::nodes::Settings;
 use super::super::select::Conditions;
 use super::super::{Cursor, Page, Store, StoreError, unique};
 use super::{ListKind, delete, one};
@@ -143,6 +144,7 @@ impl columns::EntryColumns for Network {
 /// Adds the entry, or replaces the entry with the same id. Returns `false` if the list already has a user with this
 /// name.
 pub async fn upsert_entry<T: EntryDetails>(store: &Store, row: &Entry<T>) -> Result<bool, StoreError> {
+    store.written.add(Settings::Phones);
     let query = sqlx::query(T::UPSERT)
         .bind(hex(row.id))
         .bind(row.account.to_string())
