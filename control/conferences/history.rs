@@ -53,7 +53,8 @@ pub(super) async fn write(store: &Store, files: &RecordingFiles, event: &Confere
             put(store, info).await?;
             resources::put(store, LIVE(), &mark(info)).await?;
         }
-        ConferenceEventKind::Started => put(store, info).await?,
+        // The status changes, and other nodes of a cluster read it.
+        ConferenceEventKind::Entered | ConferenceEventKind::Started => put(store, info).await?,
         ConferenceEventKind::Ended => {
             put(store, info).await?;
             resources::delete(store, LIVE(), &info.account, mark(info).id).await?;
@@ -85,7 +86,6 @@ pub(super) async fn write(store: &Store, files: &RecordingFiles, event: &Confere
         ConferenceEventKind::Muted(_)
         | ConferenceEventKind::Held(_)
         | ConferenceEventKind::Modified(_)
-        | ConferenceEventKind::Entered
         | ConferenceEventKind::ActiveSpeaker(_)
         | ConferenceEventKind::Played(_)
         | ConferenceEventKind::Speaks { .. }
