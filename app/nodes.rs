@@ -223,19 +223,15 @@ impl Watch {
             }
             Change::Expired(row) => {
                 self.phones.node_left(&row);
-                self.calls.node_of_pages_left(row.epoch);
-                services.conferences.node_left(&row);
                 self.calls.node_left(&row);
                 tokio::spawn(take_over(Arc::clone(services), row));
             }
             Change::Left(row) => {
                 tracing::info!("node {} takes part no more (epoch {})", row.name, row.epoch);
-                self.calls.node_of_pages_left(row.epoch);
                 // The node may have been started again.
                 if services.cluster.others().iter().all(|node| node.name != row.name) {
                     self.phones.node_left(&row);
                 }
-                services.conferences.node_left(&row);
                 self.calls.node_left(&row);
                 services.deliveries.resume(ownerless(&services.cluster));
             }

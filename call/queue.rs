@@ -80,7 +80,7 @@ pub enum NotQueued {
 }
 
 /// The position and waiting time of a leg in a queue.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct QueuePosition {
     /// Id of the queue.
     pub queue: QueueId,

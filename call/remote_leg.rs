@@ -25,7 +25,7 @@ use crate::program::{Input, Running};
 use crate::timer::LegTimer;
 use tandem_id::{LegId, Now, QueueId};
 
-/// What a remote leg stands for.
+/// The leg of another node for which a remote leg stands.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct RemoteLeg {
     /// The leg of the other node, in its state when the two were joined.
@@ -97,22 +97,10 @@ impl Call {
         self.add_remote(id, agent, leg, Direction::Inbound)?;
         self.set_mode(id, Mode::Document);
         let dial = Dial {
-            targets: Vec::new(),
             // The remote leg takes no other leg, so the name is not needed.
             queue: Some(Dequeue { queue: "".into(), whisper }),
-            sequential: false,
-            timeout: Duration::from_secs(60),
-            time_limit: None,
-            caller_id: None,
-            caller_name: None,
             answer_on_bridge: true,
-            ring_tone: None,
-            hangup_on_star: false,
-            record: None,
-            action: None,
-            after: AfterBridge::Continue,
-            pass_failure: false,
-            refer: None,
+            ..Dial::new(Vec::new(), Duration::from_secs(60))
         };
         self.run(id, Program { instructions: vec![Instruction::Dial(dial)], warnings: Vec::new() });
         self.called(leg, queue, id);

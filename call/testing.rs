@@ -21,8 +21,7 @@ use crate::leg::{Direction, LegInfo, LegOwner, Status, TargetLegs};
 use crate::new_leg::{LegPlan, NewLeg, OnAnswer};
 use crate::output::{EndReason, Invite, LegCommand, LegEvent, Output, Progress};
 use crate::program::instruction::{
-    AfterBridge, AudioSource, Dequeue, Dial, DialTarget, Enqueue, Gather, GatherSpeech, Instruction, Play, Program,
-    Tone, Wait,
+    AudioSource, Dequeue, Dial, DialTarget, Enqueue, Gather, GatherSpeech, Instruction, Play, Program, Tone, Wait,
 };
 use crate::queue::NotQueued;
 use crate::recognition::{RecognisedText, RecognitionEvent, RecognitionSpec};
@@ -640,23 +639,8 @@ pub fn conversation() -> ConversationSpec {
 /// Returns a dial that calls these numbers at the same time for 20 s. The dial answers the caller first and has no
 /// action.
 pub fn dial(numbers: &[&str]) -> Dial {
-    Dial {
-        targets: numbers.iter().map(|number| DialTarget::new(Address::from(*number))).collect(),
-        queue: None,
-        sequential: false,
-        timeout: Duration::from_secs(20),
-        time_limit: None,
-        caller_id: None,
-        caller_name: None,
-        answer_on_bridge: false,
-        ring_tone: None,
-        hangup_on_star: false,
-        record: None,
-        action: None,
-        after: AfterBridge::Continue,
-        pass_failure: false,
-        refer: None,
-    }
+    let targets = numbers.iter().map(|number| DialTarget::new(Address::from(*number))).collect();
+    Dial::new(targets, Duration::from_secs(20))
 }
 
 /// Returns a wait in this queue with the server's music and the action `queued`.

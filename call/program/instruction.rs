@@ -366,6 +366,30 @@ pub struct Dial {
     pub refer: Option<Target>,
 }
 
+impl Dial {
+    /// Returns a dial that calls these targets at the same time, for at most `timeout`. The leg is answered first, hears nothing
+    /// while the targets ring, and continues after the bridge.
+    pub fn new(targets: Vec<DialTarget>, timeout: Duration) -> Self {
+        Self {
+            targets,
+            queue: None,
+            sequential: false,
+            timeout,
+            time_limit: None,
+            caller_id: None,
+            caller_name: None,
+            answer_on_bridge: false,
+            ring_tone: None,
+            hangup_on_star: false,
+            record: None,
+            action: None,
+            after: AfterBridge::Continue,
+            pass_failure: false,
+            refer: None,
+        }
+    }
+}
+
 /// Parameters of a conference instruction.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Conference {

@@ -303,21 +303,9 @@ fn request_of(tool: &HttpTool, mut arguments: Map<String, Value>) -> (Url, Optio
 /// `then` is `None`, the call ends.
 pub(super) fn transfer(to: Address, then: Option<AgentSpec>) -> Program {
     let dial = Dial {
-        targets: vec![DialTarget::new(to)],
-        queue: None,
-        sequential: false,
-        timeout: RINGING,
-        time_limit: None,
-        caller_id: None,
-        caller_name: None,
-        answer_on_bridge: false,
         ring_tone: Some("us".to_owned()),
-        hangup_on_star: false,
-        record: None,
-        action: None,
         after: AfterBridge::Hangup,
-        pass_failure: false,
-        refer: None,
+        ..Dial::new(vec![DialTarget::new(to)], RINGING)
     };
     let then = then.map(|agent| agent_program(agent).instructions).unwrap_or_default();
     Program { instructions: [Instruction::Dial(dial)].into_iter().chain(then).collect(), warnings: Vec::new() }

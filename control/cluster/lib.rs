@@ -156,6 +156,9 @@ pub enum NameOwner {
     This,
     /// Another living node, and its id for the name.
     Other(Box<NodeRow>, u128),
+    /// This node may not take names now. The other nodes may not know it yet, or it may not know the owner yet: then two nodes
+    /// would own the name.
+    Unknown(Refusal),
 }
 
 /// A node, for people.
@@ -350,15 +353,21 @@ impl Cluster {
         serde_json::from_slice(&answer).map_err(|error| AskError::Unreadable(error.to_string()))
     }
 
-    /// Asks a node until it answers or is gone.
-    pub async fn repeat<Q: Question<Answer = ()>>(&self, node: &NodeRow, question: &Q) {
+    /// Asks a node until it answers or is gone. Returns `None` if it is gone.
+    pub async fn repeat<Q: Question>(&self, node: &NodeRow, question: &Q) -> Option<Q::Answer> {
+        self.repeat_after(node, question, REPEAT).await
+    }
+
+    /// Does the same as [`Self::repeat`], with this pause before a repetition.
+    pub async fn repeat_after<Q: Question>(&self, node: &NodeRow, question: &Q, pause: Duration) -> Option<Q::Answer> {
         while self.other(node.epoch).is_some() {
             match self.ask(node, question).await {
-                Ok(()) => return,
+                Ok(answer) => return Some(answer),
                 Err(error) => tracing::debug!("node {}: {}: {error}", node.name, Q::NAME),
             }
-            tokio::time::sleep(REPEAT).await;
+            tokio::time::sleep(pause).await;
         }
+        None
     }
 
     /// Takes a name for the new id `new` of this node, unless another living node has the name. The caller must hold a lock, so
@@ -371,6 +380,9 @@ impl Cluster {
         new: u128,
     ) -> Result<NameOwner, StoreError> {
         let Some(member) = &self.0 else { return Ok(NameOwner::This) };
+        if let Some(refusal @ (Refusal::Joining | Refusal::NoLease)) = self.refusal() {
+            return Ok(NameOwner::Unknown(refusal));
+        }
         loop {
             let id = owned_names::take(&member.store, what, account, name, new).await?;
             if id == new {

@@ -20,7 +20,7 @@ use tandem_call::conference::state::{ConferenceSpec, Refused};
 use tandem_call::conference::{LeaveReason, Participation};
 use tandem_call::leg::LegInfo;
 use tandem_call::stream::CallOver;
-use tandem_cluster::{ANSWER_TIME, CHANGE_TIME, Cluster, NAME_TIME, NameOwner, Question, REPEAT, Refusal};
+use tandem_cluster::{ANSWER_TIME, CHANGE_TIME, Cluster, NAME_TIME, NameOwner, Question, REPEAT};
 use tandem_history::call_port::CallPort;
 use tandem_history::event_log::Line;
 use tandem_host::clock;
@@ -214,15 +214,12 @@ impl Conferences {
             if let Some((reserved, is_new)) = self.reserve_here(&spec)? {
                 return Ok(Place::Here { reserved, is_new });
             }
-            // The other nodes may not know this node yet, or this node may not know the owner yet. Then two nodes would open
-            // the conference.
-            if let Some(refusal @ (Refusal::Joining | Refusal::NoLease)) = services.cluster.refusal() {
-                return Err(JoinRefusal::NoOwner(refusal.to_string()));
-            }
             let new = ConferenceId::new(clock::time(), &mut rand::rng());
             let name = (spec.account, &**spec.name);
-            if let NameOwner::Other(node, id) = services.cluster.take_name(Named::Conference, name, new.0).await? {
-                return Ok(Place::At(node, ConferenceId(id)));
+            match services.cluster.take_name(Named::Conference, name, new.0).await? {
+                NameOwner::This => {}
+                NameOwner::Other(node, id) => return Ok(Place::At(node, ConferenceId(id))),
+                NameOwner::Unknown(refusal) => return Err(JoinRefusal::NoOwner(refusal.to_string())),
             }
             let opened = self.0.table.lock().reserve(self, spec.clone(), Some(new));
             drop(naming);

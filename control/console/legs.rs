@@ -150,23 +150,13 @@ impl Action {
 
 /// The dial of a transfer. The target sees the number that the far end has called, or from which it was called.
 fn transfer(leg: &LegInfo, to: Address) -> Dial {
-    let own = leg.to.clone();
     Dial {
-        targets: vec![DialTarget::new(to)],
-        queue: None,
-        sequential: false,
-        timeout: ANSWER,
         time_limit: Some(LONGEST),
-        caller_name: None,
-        caller_id: Some(own),
+        caller_id: Some(leg.to.clone()),
         answer_on_bridge: true,
         ring_tone: Some("us".into()),
-        hangup_on_star: false,
-        record: None,
-        action: None,
         after: AfterBridge::Hangup,
-        pass_failure: false,
-        refer: None,
+        ..Dial::new(vec![DialTarget::new(to)], ANSWER)
     }
 }
 

@@ -98,9 +98,6 @@ impl Elsewhere {
     }
 }
 
-/// The owner of a name moves just now, or does not answer.
-struct Again;
-
 impl Queues {
     /// Adds a leg to the account's queue with this name, at whatever node of the cluster the queue is. Otherwise like
     /// [`Queues::enter`]. If another node has the queue, the leg is not paired before [`QueueMembership::ready`] is called.
@@ -125,7 +122,7 @@ impl Queues {
                     }
                 }
                 Ok(Place::At(node)) => {
-                    if let Ok(entered) = self.enter_at(&node, &full_name, max_size, leg).await {
+                    if let Some(entered) = self.enter_at(&node, &full_name, max_size, leg).await {
                         return entered;
                     }
                 }
@@ -138,14 +135,14 @@ impl Queues {
         }
     }
 
-    /// Adds a leg to a queue of another node.
+    /// Adds a leg to a queue of another node. Returns `None` if the owner of the name moves just now, or does not answer.
     async fn enter_at(
         &self,
         node: &NodeRow,
         name: &Name,
         max_size: Option<u32>,
         leg: LegId,
-    ) -> Result<Result<EnterResult, NotQueued>, Again> {
+    ) -> Option<Result<EnterResult, NotQueued>> {
         let caller = Caller { state: CallerState::Arriving, ..Caller::new(leg, clock::time()) };
         let ticket = caller.ticket;
         let entry = Entry::Caller(caller, None);
@@ -158,21 +155,21 @@ impl Queues {
             Ok(Ok(Entered { queue, since })) => {
                 membership.queue = queue.id;
                 self.has_entered(ticket, node.epoch, &queue, since);
-                Ok(Ok(EnterResult { membership, queue, pair: None }))
+                Some(Ok(EnterResult { membership, queue, pair: None }))
             }
             Ok(Err(refused)) => {
                 self.0.elsewhere.lock().waits.remove(&ticket);
                 match refused {
-                    EnterRefused::NotMine => Err(Again),
-                    EnterRefused::Refused(why) => Ok(Err(why)),
+                    EnterRefused::NotMine => None,
+                    EnterRefused::Refused(why) => Some(Err(why)),
                 }
             }
             Err(error) => {
                 tracing::warn!("node {}: queue {}: {error}", node.name, name.1);
                 match error {
                     // The node may be dead: then another node takes the name.
-                    AskError::NoAnswer(_) | AskError::NoNode => Err(Again),
-                    AskError::BusAway | AskError::TooLarge | AskError::Unreadable(_) => Ok(Err(NotQueued::NoOwner)),
+                    AskError::NoAnswer(_) | AskError::NoNode => None,
+                    AskError::BusAway | AskError::TooLarge | AskError::Unreadable(_) => Some(Err(NotQueued::NoOwner)),
                 }
             }
         }
@@ -529,11 +526,7 @@ impl Queues {
         };
         let node = self.0.cluster.other(epoch?)?;
         let answer = self.0.cluster.ask_within(&node, &PositionOf { ticket }, POSITION_TIME).await;
-        answer
-            .inspect_err(|error| tracing::debug!("node {}: {error}", node.name))
-            .ok()
-            .flatten()
-            .map(QueuePosition::from)
+        answer.inspect_err(|error| tracing::debug!("node {}: {error}", node.name)).ok().flatten()
     }
 
     /// Returns the queues of an account, newest queue first, with the numbers of the legs that wait at all nodes. Queues of a

@@ -97,32 +97,7 @@ pub(super) struct PositionOf {
 
 impl Question for PositionOf {
     const NAME: &'static str = "queue-position";
-    type Answer = Option<Position>;
-}
-
-/// A [`QueuePosition`] on the bus.
-#[derive(Serialize, Deserialize)]
-pub(super) struct Position {
-    queue: QueueId,
-    position: usize,
-    size: usize,
-    max_size: u32,
-    waited: Duration,
-    average: Duration,
-}
-
-impl From<QueuePosition> for Position {
-    fn from(position: QueuePosition) -> Self {
-        let QueuePosition { queue, position, size, max_size, waited, average } = position;
-        Self { queue, position, size, max_size, waited, average }
-    }
-}
-
-impl From<Position> for QueuePosition {
-    fn from(position: Position) -> Self {
-        let Position { queue, position, size, max_size, waited, average } = position;
-        Self { queue, position, size, max_size, waited, average }
-    }
+    type Answer = Option<QueuePosition>;
 }
 
 /// Asks for the numbers of waiting legs in the queues of an account.
@@ -225,7 +200,7 @@ impl Queues {
         let queues = own.clone();
         cluster.answer(move |asked: PositionOf| {
             let position = queues().and_then(|queues| queues.0.table.lock().position_of(asked.ticket, clock::time()));
-            std::future::ready(position.map(Position::from))
+            std::future::ready(position)
         });
         let queues = own.clone();
         cluster.answer(move |asked: SizesOf| {

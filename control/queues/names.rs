@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use tandem_cluster::{NAME_TIME, NameOwner, REPEAT, Refusal};
+use tandem_cluster::{NAME_TIME, NameOwner, REPEAT};
 use tandem_host::clock;
 use tandem_id::node::NodeTag;
 use tandem_id::{AccountName, QueueId};
@@ -46,23 +46,21 @@ impl Queues {
         if let Some(node) = self.other_owner(name).await? {
             return Ok(Some(Place::At(node)));
         }
-        // The other nodes may not know this node yet, or this node may not know the owner yet. Then two nodes would own the
-        // name.
-        if matches!(cluster.refusal(), Some(Refusal::Joining | Refusal::NoLease)) {
-            return Ok(None);
-        }
         let _naming = self.0.naming.lock().await;
         // Another task may have taken the name meanwhile.
         if self.0.table.lock().owns(name) {
             return Ok(Some(Place::Here));
         }
         let new = QueueId::new(clock::time(), &mut rand::rng()).0;
-        if let NameOwner::Other(node, _) = cluster.take_name(Named::Queue, (&name.0, &name.1), new).await? {
-            return Ok(Some(Place::At(node)));
+        match cluster.take_name(Named::Queue, (&name.0, &name.1), new).await? {
+            NameOwner::This => {
+                let stored = changes::stored(store, name).await?;
+                self.0.table.lock().settle(name, new, stored);
+                Ok(Some(Place::Here))
+            }
+            NameOwner::Other(node, _) => Ok(Some(Place::At(node))),
+            NameOwner::Unknown(_) => Ok(None),
         }
-        let stored = changes::stored(store, name).await?;
-        self.0.table.lock().settle(name, new, stored);
-        Ok(Some(Place::Here))
     }
 
     /// Returns the other living node that owns a name.

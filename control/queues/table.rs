@@ -56,7 +56,7 @@ impl Caller {
     }
 }
 
-/// What reserves a leg: a pair, or a request. When it ends, the leg waits again, unless something else reserves it by then.
+/// The reservation of a leg by a pair or by a request. When it ends, the leg waits again, unless it is reserved anew by then.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Hold {
     ticket: Ticket,

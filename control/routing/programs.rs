@@ -25,24 +25,14 @@ pub fn bridge_program(target: DialTarget, record: RecordBridge) -> Program {
         RecordBridge::Dual => Some(RecordingChannels::Dual),
     };
     let dial = Dial {
-        targets: vec![target],
-        queue: None,
-        sequential: false,
-        timeout: BRIDGE_TIMEOUT,
-        time_limit: None,
-        caller_id: None,
-        caller_name: None,
         answer_on_bridge: true,
-        ring_tone: None,
-        hangup_on_star: false,
         record: record.map(|channels| DialRecord {
             from_ringing: false,
             spec: RecordingSpec::new(RecordingSource::Trunk, channels),
         }),
-        action: None,
         after: AfterBridge::Hangup,
         pass_failure: true,
-        refer: None,
+        ..Dial::new(vec![target], BRIDGE_TIMEOUT)
     };
     Program { instructions: vec![Instruction::Dial(dial)], warnings: Vec::new() }
 }

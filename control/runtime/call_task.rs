@@ -749,16 +749,7 @@ impl CallTask {
                 self.note_line(now.time, leg, "media", text);
             }
             media::Event::Stats { stats, series } => return self.measured(now, leg, stats, series),
-            media::Event::Closed { stats, series } => {
-                let is_remote = self.state.call.is_remote(leg)
-                    || !self.state.facts.ended.contains_key(&leg) && !self.state.legs.contains_key(&leg);
-                if !is_remote {
-                    self.inbox.log().set_quality(leg, quality::series(series));
-                    self.note_line(now.time, leg, "media", quality::summary(stats));
-                    self.services.counters.add_media(stats);
-                }
-                return self.closed(now, leg, stats);
-            }
+            media::Event::Closed { stats, series } => return self.closed(now, leg, stats, series),
             _ => {}
         }
         if let Some(leg_event) = tandem_legs::on_media(&event) {
@@ -786,7 +777,14 @@ impl CallTask {
     }
 
     /// Handles the engine's final event of a leg.
-    fn closed(&mut self, now: Now, leg: LegId, stats: &media::Stats) {
+    fn closed(&mut self, now: Now, leg: LegId, stats: &media::Stats, series: &[media::QualityPoint]) {
+        let is_known = self.state.legs.contains_key(&leg) || self.state.facts.ended.contains_key(&leg);
+        // The other node reports on the quality of a remote leg. A remote leg may be released before this event.
+        if is_known && !self.state.call.is_remote(leg) {
+            self.inbox.log().set_quality(leg, quality::series(series));
+            self.note_line(now.time, leg, "media", quality::summary(stats));
+            self.services.counters.add_media(stats);
+        }
         self.note_one_sided(now, leg, stats);
         let Some(teardown) = self.state.facts.ended.get_mut(&leg) else {
             // The leg has not ended. The engine has closed the media session, and a leg without audio must end.

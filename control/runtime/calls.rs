@@ -18,7 +18,6 @@ use tandem_cluster::Refusal;
 use tandem_history::refusals::Refusals;
 use tandem_host::clock;
 use tandem_id::{CallId, LegId};
-use tandem_queues::Pair;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -152,11 +151,5 @@ impl Calls {
 
     pub fn is_live(&self, leg: LegId) -> bool {
         self.0.registry.is_live(leg)
-    }
-
-    /// Merges the call of a waiting caller into the call of the agent that accepts the caller. If the merge fails, the
-    /// next pair is tried.
-    pub fn connect_to_agent(&self, pair: Option<Pair>) {
-        self.0.registry.connect_to_agent(pair);
     }
 }

@@ -172,7 +172,7 @@ pub(crate) struct NewConnection {
     events: mpsc::Receiver<SignalEvent>,
 }
 
-/// What a leg of this node wants from a leg of another node.
+/// The reason why a leg of this node is joined with a leg of another node.
 pub(crate) enum RemoteWish {
     /// The leg is an agent, and takes the other leg out of this queue.
     Dequeue(QueueId),
@@ -345,20 +345,11 @@ impl Registry {
             let event = events.recv().await.unwrap_or_else(over);
             let is_end = matches!(event, SignalEvent::Ended(_));
             let signalled = Signalled { connection, event };
-            let known = loop {
-                if cluster.other(node.epoch).is_none() {
-                    break false;
-                }
-                match cluster.ask(&node, &signalled).await {
-                    Ok(known) => break known,
-                    Err(error) => tracing::debug!("node {}: a signal of a leg: {error}", node.name),
-                }
-                tokio::time::sleep(REPEAT).await;
-            };
+            let is_known = cluster.repeat_after(&node, &signalled, REPEAT).await.unwrap_or_default();
             if is_end {
                 break;
             }
-            if !known {
+            if !is_known {
                 receiver.receive(over());
             }
         }

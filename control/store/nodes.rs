@@ -207,8 +207,7 @@ impl Written {
     }
 
     pub(super) fn add(&self, group: Settings) {
-        let count = Settings::ALL.into_iter().zip(&self.0).find(|(one, _)| *one == group);
-        if let Some((_, count)) = count {
+        if let Some(count) = self.0.get(group as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }

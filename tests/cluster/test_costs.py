@@ -60,8 +60,7 @@ class Load:
 
     def settings(self):
         """TOML for the nodes."""
-        url = self.application.url
-        return table("numbers", number="700", account="acme", voice_url=f"{url}/voice", status_callback=f"{url}/status")
+        return self.application.numbers({"700": "/voice"})
 
     def run(self, count):
         """Makes so many calls, and waits for the last webhook. Returns what has gone wrong."""

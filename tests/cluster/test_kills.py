@@ -45,10 +45,7 @@ def application(hub):
 
 @pytest.fixture(scope="module")
 def cluster(start_cluster, application):
-    numbers = "".join(
-        table("numbers", number=number, account="acme", voice_url=application.url + path, status_callback=application.url + "/status")
-        for number, path in KINDS.items()
-    )
+    numbers = application.numbers(KINDS)
     numbers += table("trunks", name="phone", account="acme", uri=f"sip:{PHONE}:5060", inbound_from=[f"{PHONE}/32"], prefixes=["+1777"])
     return start_cluster(numbers, joined=True)
 

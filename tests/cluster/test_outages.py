@@ -35,11 +35,7 @@ def application(hub):
 
 @pytest.fixture(scope="module")
 def cluster(start_cluster, application):
-    url = application.url
-    text = "".join(
-        table("numbers", number=number, account="acme", voice_url=url + path, status_callback=url + "/status")
-        for number, path in (("600", "/hold"), ("610", "/phone"))
-    )
+    text = application.numbers({"600": "/hold", "610": "/phone"})
     text += table("trunks", name="direct", account="acme", uri=f"sip:{DIRECT}:5060", inbound_from=[f"{DIRECT}/32"])
     text += "".join(table("endpoints", account="acme", username=user, password=PASSWORD) for user in ("new-a", "new-b", "new-c", *(f"anna{number}" for number in range(9))))
     return start_cluster(text, joined=True)

@@ -42,10 +42,7 @@ def application(hub):
 
 @pytest.fixture(scope="module")
 def cluster(start_cluster, application):
-    numbers = "".join(
-        table("numbers", number=number, account="acme", voice_url=application.url + path, status_callback=application.url + "/status")
-        for number, path in KINDS.items()
-    )
+    numbers = application.numbers(KINDS)
     cluster = start_cluster(numbers, joined=True, start=False)
     for node in cluster:
         node.use(PREVIOUS)

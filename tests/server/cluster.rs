@@ -117,9 +117,14 @@ impl Pair {
 
     /// Starts nodes with `more` in their configuration.
     pub(crate) async fn start_with(more: &str) -> Option<Self> {
-        let engines = Engines::start().await?;
         let app = application().await;
         let numbers = asks("100", app.address) + more;
+        Self::of(app, numbers).await
+    }
+
+    /// Starts nodes with these numbers of an application in their configuration.
+    pub(crate) async fn of(app: App, numbers: String) -> Option<Self> {
+        let engines = Engines::start().await?;
         let (a, b) = (engines.node("a", &numbers).await, engines.node("b", &numbers).await);
         for node in [&a, &b] {
             sees(node, 2).await;
@@ -372,14 +377,10 @@ const ROOM: &str = "<Response><Dial><Conference statusCallback=\"/conference\" \
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_of_two_nodes_are_in_one_conference_and_a_node_that_dies_takes_only_its_callers_away() {
-    let Some(engines) = Engines::start().await else { return };
     let app =
         App::start(|request: &AppRequest| if request.path == "/voice" { ROOM.to_owned() } else { String::new() }).await;
     let numbers = asks("100", app.address);
-    let (a, b) = (engines.node("a", &numbers).await, engines.node("b", &numbers).await);
-    for node in [&a, &b] {
-        sees(node, 2).await;
-    }
+    let Some(Pair { engines, app, numbers, a, b }) = Pair::of(app, numbers).await else { return };
     let (mut at_a, mut at_b, mut second) = (Phone::new().await, Phone::new().await, Phone::new().await);
     at_b.call(b.udp, "100").await;
     let joins = |name: &'static str, nth: usize| {

@@ -5,7 +5,7 @@ use tandem_test_support::wait_until;
 use crate::app::{App, AppRequest};
 use crate::audio::noise;
 use crate::bridge::arrived;
-use crate::cluster::{Engines, call_path, sees};
+use crate::cluster::{Pair, call_path, sees};
 use crate::log::PATIENCE;
 use crate::phone::{Phone, SipEvent};
 use crate::program::Program;
@@ -21,8 +21,9 @@ const STAY: &str = "<Response><Gather timeout=\"60\"/></Response>";
 const CALLERS: &str = "100";
 const AGENTS: &str = "200";
 
-async fn application() -> App {
-    App::start(|request: &AppRequest| {
+/// Starts two nodes with the application of the callers and the agents.
+async fn nodes() -> Option<Pair> {
+    let app = App::start(|request: &AppRequest| {
         let document = match &*request.path {
             "/voice" if request.field("To").contains(AGENTS) => DEQUEUE,
             "/voice" => ENQUEUE,
@@ -33,7 +34,9 @@ async fn application() -> App {
         };
         document.to_owned()
     })
-    .await
+    .await;
+    let numbers = asks(CALLERS, app.address) + &asks(AGENTS, app.address);
+    Pair::of(app, numbers).await
 }
 
 /// Returns the nth request for this path.
@@ -74,13 +77,7 @@ async fn hear_each_other(one: &Phone, other: &Phone) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_takes_callers_of_other_nodes_out_of_one_queue() {
-    let Some(engines) = Engines::start().await else { return };
-    let app = application().await;
-    let numbers = asks(CALLERS, app.address) + &asks(AGENTS, app.address);
-    let (a, b) = (engines.node("a", &numbers).await, engines.node("b", &numbers).await);
-    for node in [&a, &b] {
-        sees(node, 2).await;
-    }
+    let Some(Pair { a, b, app, engines: _engines, .. }) = nodes().await else { return };
     // A caller of each node waits.
     let (mut first, mut second) = (Phone::new().await, Phone::new().await);
     first.call(b.udp, CALLERS).await;
@@ -135,13 +132,7 @@ async fn an_agent_takes_callers_of_other_nodes_out_of_one_queue() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_keep_their_places_when_the_node_of_the_queue_dies() {
-    let Some(engines) = Engines::start().await else { return };
-    let app = application().await;
-    let numbers = asks(CALLERS, app.address) + &asks(AGENTS, app.address);
-    let (a, b) = (engines.node("a", &numbers).await, engines.node("b", &numbers).await);
-    for node in [&a, &b] {
-        sees(node, 2).await;
-    }
+    let Some(Pair { engines, app, numbers, a, b }) = nodes().await else { return };
     // Node A has the queue, because its caller comes first.
     let (mut at_a, mut at_b, mut last) = (Phone::new().await, Phone::new().await, Phone::new().await);
     at_a.call(a.udp, CALLERS).await;

@@ -37,8 +37,11 @@ impl Calls {
         self.services().queues.connect_with(move |pair| registry.connect_to_agent(Some(pair)));
     }
 
-    /// A node is gone: the bridges with its legs end, and its legs leave the queues.
+    /// A node is gone: the calls with its pages and the bridges with its legs end, and its legs leave the conferences and the
+    /// queues.
     pub fn node_left(&self, node: &NodeRow) {
+        self.node_of_pages_left(node.epoch);
+        self.services().conferences.node_left(node);
         self.registry().node_of_remotes_left(node.epoch);
         self.services().queues.node_left(node);
     }

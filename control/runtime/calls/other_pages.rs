@@ -367,7 +367,7 @@ impl Calls {
 
     /// Forgets the pages of a node that takes part no more, and ends the calls between its legs and pages and those of this
     /// node.
-    pub fn node_of_pages_left(&self, epoch: i64) {
+    pub(super) fn node_of_pages_left(&self, epoch: i64) {
         let others = self.others();
         if let Some(mut known) = others.known.lock().remove(&epoch) {
             let contacts: Vec<u128> = known.pages.keys().copied().collect();

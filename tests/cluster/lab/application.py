@@ -7,6 +7,8 @@ import threading
 import time
 import urllib.parse
 
+from harness.resources import table
+
 from .network import INSIDE
 
 ADDRESS = f"{INSIDE}.254"  # an address of the hub
@@ -69,6 +71,13 @@ class Application:
         self._server = _Server((ADDRESS, 0), Handler)
         self.url = f"http://{ADDRESS}:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def numbers(self, paths):
+        """TOML for the nodes: numbers whose calls ask for these paths, as {number: path}. Final webhooks go to /status."""
+        return "".join(
+            table("numbers", number=number, account="acme", voice_url=self.url + path, status_callback=self.url + "/status")
+            for number, path in paths.items()
+        )
 
     def to(self, path, **fields):
         """The webhooks for a path with these fields, in the order in which they came. A path of None: all."""
