@@ -1,0 +1,181 @@
+//! What the API offers: recognition, voices, voice activity and the end of a turn. The traits are the seam for tests without
+//! models.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::recognise::{Models, Recognise};
+use crate::turn::{Silero, TurnModel, Vad};
+use crate::voice::{Options, Voice};
+
+/// The prefix of the folders of voices.
+const VOICES: &str = "piper-";
+
+/// What this program can do.
+#[derive(Clone)]
+pub struct Engines {
+    /// Words of audio.
+    pub recogniser: Arc<dyn Recognise>,
+    /// The voices. The first one is the default.
+    pub voices: Vec<Arc<dyn Speak>>,
+    /// Voice activity.
+    pub activity: Arc<dyn MakeActivity>,
+    /// Whether a turn is complete, if a model for this is there.
+    pub turns: Option<Arc<TurnModel>>,
+}
+
+/// A voice.
+pub trait Speak: Send + Sync {
+    /// The name, for example `joe`.
+    fn name(&self) -> String;
+
+    /// The sampling rate in Hz.
+    fn rate(&self) -> u32;
+
+    /// Speaks a text. Gives the samples to `audio` as they are made.
+    ///
+    /// # Errors
+    /// Says why the text cannot be spoken.
+    fn speak(
+        &self,
+        text: &str,
+        options: &Options,
+        audio: &mut dyn FnMut(&[i16]) -> ControlFlow<()>,
+    ) -> Result<(), String>;
+}
+
+impl Speak for Voice {
+    fn name(&self) -> String {
+        Self::name(self).to_owned()
+    }
+
+    fn rate(&self) -> u32 {
+        Self::rate(self)
+    }
+
+    fn speak(
+        &self,
+        text: &str,
+        options: &Options,
+        audio: &mut dyn FnMut(&[i16]) -> ControlFlow<()>,
+    ) -> Result<(), String> {
+        Self::speak(self, text, options, audio).map_err(|error| error.to_string())
+    }
+}
+
+/// Makes the voice activity of a stream.
+pub trait MakeActivity: Send + Sync {
+    /// `rate` is 8,000 or 16,000 Hz.
+    fn activity(&self, rate: u32) -> Box<dyn Activity>;
+}
+
+/// The voice activity of a stream.
+pub trait Activity {
+    /// Takes a window of 32 ms, and returns the probability of speech.
+    fn probability(&mut self, window: &[i16]) -> f32;
+}
+
+impl MakeActivity for Arc<Silero> {
+    fn activity(&self, rate: u32) -> Box<dyn Activity> {
+        match Vad::new(self, rate) {
+            Some(vad) => Box::new(vad),
+            None => Energy.activity(rate),
+        }
+    }
+}
+
+impl Activity for Vad {
+    fn probability(&mut self, window: &[i16]) -> f32 {
+        // Without an answer of the model, the window counts as silence.
+        self.push(window).ok().and_then(|probabilities| probabilities.last().copied()).unwrap_or(0.0)
+    }
+}
+
+/// Voice activity by loudness, for computers without the model.
+pub struct Energy;
+
+/// The loudness of the silence so far.
+struct Loudness {
+    floor: f32,
+}
+
+impl MakeActivity for Energy {
+    fn activity(&self, _rate: u32) -> Box<dyn Activity> {
+        Box::new(Loudness { floor: 100.0 })
+    }
+}
+
+impl Activity for Loudness {
+    fn probability(&mut self, window: &[i16]) -> f32 {
+        let squares: f32 = window.iter().map(|sample| f32::from(*sample).powi(2)).sum();
+        let level = (squares / window.len().max(1) as f32).sqrt();
+        // The floor follows silence quickly, and noise that grows within some seconds.
+        self.floor = if level < self.floor { level.max(20.0) } else { (self.floor * 1.01).min(2_000.0) };
+        if level > self.floor * 3.0 && level > 150.0 { 1.0 } else { 0.0 }
+    }
+}
+
+impl Engines {
+    /// Loads the models of a folder. The second value has a line for each model that cannot be read.
+    pub fn open(models: &Path) -> (Self, Vec<String>) {
+        let mut warnings = Vec::new();
+        let recogniser = Models::open(models).unwrap_or_else(|error| {
+            warnings.push(format!("the model for recognition cannot be read: {error}"));
+            Models::default()
+        });
+        let mut voices: Vec<Arc<dyn Speak>> = Vec::new();
+        let mut folders: Vec<_> = std::fs::read_dir(models).into_iter().flatten().flatten().collect();
+        folders.sort_by_key(std::fs::DirEntry::file_name);
+        for folder in folders {
+            if folder.file_name().to_string_lossy().starts_with(VOICES) {
+                match Voice::load(&folder.path()) {
+                    Ok(voice) => voices.push(Arc::new(voice)),
+                    Err(error) => warnings.push(format!("{}: {error}", folder.path().display())),
+                }
+            }
+        }
+        let silero = models.join("silero");
+        let activity: Arc<dyn MakeActivity> = match silero.is_dir().then(|| Silero::load(&silero)) {
+            Some(Ok(silero)) => Arc::new(Arc::new(silero)),
+            Some(Err(error)) => {
+                warnings.push(format!("{}: {error}", silero.display()));
+                Arc::new(Energy)
+            }
+            None => Arc::new(Energy),
+        };
+        let turns = models.join("smart-turn-v3.2");
+        let turns = match turns.is_dir().then(|| TurnModel::load(&turns)) {
+            Some(Ok(model)) => Some(Arc::new(model)),
+            Some(Err(error)) => {
+                warnings.push(format!("{}: {error}", turns.display()));
+                None
+            }
+            None => None,
+        };
+        (Self { recogniser: Arc::new(recogniser), voices, activity, turns }, warnings)
+    }
+
+    /// Returns the voice of this name. Without a name, the first one.
+    pub fn voice(&self, name: &str) -> Option<&Arc<dyn Speak>> {
+        if name.is_empty() {
+            return self.voices.first();
+        }
+        self.voices.iter().find(|voice| voice.name().eq_ignore_ascii_case(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loud_audio_is_speech_and_constant_noise_is_not_for_long() {
+        let mut activity = Energy.activity(8_000);
+        let noise = |level: i16| [level, -level].repeat(128);
+        assert!((0..10).all(|_| activity.probability(&noise(20)) < 0.5));
+        assert!(activity.probability(&noise(3_000)) > 0.5);
+        let heard = (0..500).filter(|_| activity.probability(&noise(400)) > 0.5).count();
+        assert!((1..300).contains(&heard), "{heard}");
+    }
+}

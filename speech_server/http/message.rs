@@ -1,0 +1,270 @@
+//! HTTP/1.1 messages (RFC 9112), as far as an API on the loopback address needs them.
+
+use std::io::{self, BufRead, Read, Write};
+
+/// Maximum size of the request line and the header, in octets.
+const MAX_HEAD: u64 = 16 * 1024;
+/// Maximum number of header fields.
+const MAX_FIELDS: usize = 100;
+
+/// A request.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Request {
+    pub(super) method: String,
+    pub(super) path: String,
+    pub(super) query: String,
+    /// The names are in lower case.
+    fields: Vec<(String, String)>,
+    /// Whether the client keeps the connection.
+    pub(super) keeps: bool,
+}
+
+/// The reason why a request cannot be read.
+#[derive(Debug)]
+pub(super) enum ReadError {
+    /// The connection has ended or failed.
+    Io(io::Error),
+    /// The request is not HTTP/1.1. The response has this status and text.
+    Bad(u16, &'static str),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl Request {
+    /// Reads the request line and the header. Returns `None` if the connection ends before a request begins.
+    pub(super) fn read(reader: &mut impl BufRead) -> Result<Option<Self>, ReadError> {
+        let mut head = reader.take(MAX_HEAD);
+        let Some(line) = line(&mut head)? else { return Ok(None) };
+        let mut parts = line.split(' ');
+        let (Some(method), Some(target), Some(version)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(ReadError::Bad(400, "the request line is not HTTP"));
+        };
+        if !matches!(version, "HTTP/1.1" | "HTTP/1.0") {
+            return Err(ReadError::Bad(505, "only HTTP/1.1 is known"));
+        }
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let mut request = Self {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            query: query.to_owned(),
+            ..Self::default()
+        };
+        loop {
+            let line = self::line(&mut head)?.ok_or(ReadError::Bad(431, "the header is too long, or has no end"))?;
+            if line.is_empty() {
+                break;
+            }
+            let (name, value) = line.split_once(':').ok_or(ReadError::Bad(400, "a header field has no colon"))?;
+            if request.fields.len() >= MAX_FIELDS {
+                return Err(ReadError::Bad(431, "there are too many header fields"));
+            }
+            request.fields.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+        let connection = request.field("connection").unwrap_or_default().to_ascii_lowercase();
+        request.keeps = version == "HTTP/1.1" && !connection.contains("close");
+        Ok(Some(request))
+    }
+
+    /// Returns the value of a header field, by its name in lower case.
+    pub(super) fn field(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The length of the body, if the client says it.
+    pub(super) fn length(&self) -> Result<Option<usize>, ReadError> {
+        let mut lengths = self.fields.iter().filter(|(name, _)| name == "content-length");
+        let Some((_, length)) = lengths.next() else { return Ok(None) };
+        if lengths.next().is_some() || self.is_chunked() {
+            return Err(ReadError::Bad(400, "the length of the body is ambiguous"));
+        }
+        length.parse().map(Some).map_err(|_| ReadError::Bad(400, "the length of the body is not a number"))
+    }
+
+    /// Reads the body, at most `limit` octets.
+    pub(super) fn body(&self, reader: &mut impl BufRead, limit: usize) -> Result<Vec<u8>, ReadError> {
+        const TOO_LARGE: ReadError = ReadError::Bad(413, "the body is too large");
+        let mut body = Vec::new();
+        if let Some(length) = self.length()? {
+            if length > limit {
+                return Err(TOO_LARGE);
+            }
+            // Memory is taken as the octets come, not as the client promises.
+            reader.take(length as u64).read_to_end(&mut body)?;
+            if body.len() < length {
+                return Err(ReadError::Io(io::ErrorKind::UnexpectedEof.into()));
+            }
+            return Ok(body);
+        }
+        while self.is_chunked() {
+            let size = line(&mut reader.take(256))?.unwrap_or_default();
+            let size = size.split(';').next().unwrap_or_default().trim();
+            let size = usize::from_str_radix(size, 16).map_err(|_| ReadError::Bad(400, "a chunk has no size"))?;
+            if size > limit - body.len() {
+                return Err(TOO_LARGE);
+            }
+            let before = body.len();
+            reader.take(size as u64).read_to_end(&mut body)?;
+            if body.len() - before < size {
+                return Err(ReadError::Io(io::ErrorKind::UnexpectedEof.into()));
+            }
+            // The line after a chunk is empty. After the last chunk, it ends the trailer; fields in the trailer are not used.
+            while line(&mut reader.take(MAX_HEAD))?.is_some_and(|line| !line.is_empty()) {}
+            if size == 0 {
+                break;
+            }
+        }
+        Ok(body)
+    }
+
+    fn is_chunked(&self) -> bool {
+        self.field("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked"))
+    }
+}
+
+/// Reads a line without its end. `None` at the end of the input, also in the middle of a line.
+fn line(reader: &mut impl BufRead) -> Result<Option<String>, ReadError> {
+    let mut line = Vec::new();
+    reader.read_until(b'\n', &mut line)?;
+    if line.pop() != Some(b'\n') {
+        return Ok(None);
+    }
+    if line.last() == Some(&b'\r') {
+        line.pop();
+    }
+    String::from_utf8(line).map(Some).map_err(|_| ReadError::Bad(400, "the header is not UTF-8"))
+}
+
+/// A response with its whole body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Response {
+    pub(super) status: u16,
+    pub(super) kind: &'static str,
+    pub(super) body: Vec<u8>,
+}
+
+impl Response {
+    pub(super) fn json(status: u16, body: &serde_json::Value) -> Self {
+        Self { status, kind: "application/json", body: body.to_string().into_bytes() }
+    }
+
+    pub(super) fn text(text: String) -> Self {
+        Self { status: 200, kind: "text/plain; charset=utf-8", body: text.into_bytes() }
+    }
+
+    /// An error in OpenAI's form.
+    pub(super) fn error(status: u16, message: &str) -> Self {
+        let kind = match status {
+            401 | 403 => "authentication_error",
+            429 => "rate_limit_error",
+            400..500 => "invalid_request_error",
+            _ => "server_error",
+        };
+        Self::json(status, &serde_json::json!({"error": {"message": message, "type": kind, "code": status}}))
+    }
+
+    pub(super) fn write(&self, writer: &mut impl Write, keeps: bool) -> io::Result<()> {
+        let Self { status, kind, body } = self;
+        let retry = if *status == 429 { "Retry-After: 1\r\n" } else { "" };
+        let connection = if keeps { "keep-alive" } else { "close" };
+        let head = format!(
+            "HTTP/1.1 {status} {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{retry}Connection: {connection}\r\n\r\n",
+            reason(*status),
+            body.len(),
+        );
+        writer.write_all(&[head.as_bytes(), body].concat())?;
+        writer.flush()
+    }
+}
+
+/// Writes the head of a response whose body comes in chunks.
+pub(super) fn begin_chunks(writer: &mut impl Write, kind: &str, rate: u32) -> io::Result<()> {
+    write!(
+        writer,
+        "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nX-Sample-Rate: {rate}\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n"
+    )
+}
+
+/// Writes a chunk. An empty one would end the body, so it is not written.
+pub(super) fn chunk(writer: &mut impl Write, octets: &[u8]) -> io::Result<()> {
+    if octets.is_empty() {
+        return Ok(());
+    }
+    writer.write_all(&[format!("{:x}\r\n", octets.len()).as_bytes(), octets, b"\r\n"].concat())?;
+    writer.flush()
+}
+
+/// Ends the body.
+pub(super) fn end_chunks(writer: &mut impl Write) -> io::Result<()> {
+    writer.write_all(b"0\r\n\r\n")?;
+    writer.flush()
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        413 => "Content Too Large",
+        415 => "Unsupported Media Type",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        _ => "Error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<(Request, Vec<u8>), ReadError> {
+        let mut reader = text.as_bytes();
+        let request = Request::read(&mut reader)?.unwrap();
+        let body = request.body(&mut reader, 10)?;
+        Ok((request, body))
+    }
+
+    #[test]
+    fn a_request_has_its_path_query_fields_and_body() {
+        let (request, body) = read("POST /a?b=c HTTP/1.1\r\nContent-LENGTH: 3\r\nX: y \r\n\r\nabcd").unwrap();
+        assert_eq!((request.path.as_str(), request.query.as_str(), request.field("x")), ("/a", "b=c", Some("y")));
+        assert!(request.keeps);
+        assert_eq!(body, b"abc");
+    }
+
+    #[test]
+    fn a_body_in_chunks_is_joined() {
+        let head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(read(&format!("{head}3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n")).unwrap().1, b"abcde");
+        assert!(matches!(read(&format!("{head}8\r\nabcdefgh\r\n3\r\n")), Err(ReadError::Bad(413, _))));
+        assert!(matches!(read(&format!("{head}ffffffffffffffff\r\n")), Err(ReadError::Bad(413, _))));
+        assert!(matches!(read(&format!("{head}x\r\n")), Err(ReadError::Bad(400, _))));
+        assert!(matches!(read(&format!("{head}3\r\nab")), Err(ReadError::Io(_))));
+    }
+
+    #[test]
+    fn wrong_requests_have_a_status() {
+        for (text, status) in [
+            ("hello\r\n\r\n", 400),
+            ("GET / HTTP/2\r\n\r\n", 505),
+            ("GET / HTTP/1.1\r\nno colon\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nA: b\r\n", 431),
+            ("POST / HTTP/1.1\r\nContent-Length: 11\r\n\r\n", 413),
+            ("POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
+        ] {
+            assert!(matches!(read(text), Err(ReadError::Bad(found, _)) if found == status), "{text}");
+        }
+        let long = format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(20_000));
+        assert!(matches!(read(&long), Err(ReadError::Bad(431, _))));
+    }
+}

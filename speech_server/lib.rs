@@ -1,0 +1,16 @@
+//! `tandem-speech`: recognises and synthesises speech on this computer. The server starts the program as a child process, so a
+//! crash or a busy core in a model never touches a call.
+//!
+//! - [`recognise`]: Whisper, from the files of CTranslate2.
+//! - [`voice`]: Piper voices, with phonemes from espeak-ng.
+//! - [`turn`]: Silero (does the caller speak?) and smart-turn (has the caller finished?).
+//! - [`http`]: the HTTP API and the WebSocket on a loopback address.
+//! - [`install`]: fetches the models.
+//!
+//! This crate depends on no other crate of the workspace, and no other crate depends on it.
+
+pub mod http;
+pub mod install;
+pub mod recognise;
+pub mod turn;
+pub mod voice;

@@ -1,0 +1,53 @@
+//! `tandem-speech serve`: the API on a loopback address, until the parent process ends.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::thread;
+
+use serde_json::json;
+use tandem_speech_server::http::Server;
+use tandem_speech_server::http::engines::Engines;
+use tandem_speech_server::install;
+
+pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
+    let mut models = None;
+    let mut address = SocketAddr::from(([127, 0, 0, 1], 0));
+    let mut threads = None;
+    let mut is_alone = false;
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
+        match argument.as_str() {
+            "--models" => models = Some(PathBuf::from(value()?)),
+            "--listen" => address = value()?.parse().map_err(|error| format!("--listen: {error}"))?,
+            "--threads" => threads = Some(value()?.parse::<usize>().map_err(|error| format!("--threads: {error}"))?),
+            "--alone" => is_alone = true,
+            other => return Err(format!("{other} is not known\n{}", crate::USAGE)),
+        }
+    }
+    let (engines, warnings) = Engines::open(&models.unwrap_or_else(install::directory::to_read));
+    for warning in warnings {
+        eprintln!("tandem-speech: {warning}");
+    }
+    let languages = engines.recogniser.languages();
+    let voices: Vec<String> = engines.voices.iter().map(|voice| voice.name()).collect();
+    let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    // One core is left for the calls.
+    let threads = threads.unwrap_or(cores - 1).clamp(1, 256);
+    let key = std::env::var("TANDEM_SPEECH_KEY").ok().filter(|key| !key.is_empty());
+    let server = Server::bind(address, engines, threads, key).map_err(|error| format!("{address}: {error}"))?;
+    let address = server.address().map_err(|error| error.to_string())?;
+    let ready = json!({"listening": address.to_string(), "recognition": languages, "voices": voices});
+    let mut out = io::stdout();
+    writeln!(out, "{ready}").and_then(|()| out.flush()).map_err(|error| error.to_string())?;
+    if is_alone {
+        server.run();
+        return Ok(());
+    }
+    thread::spawn(move || server.run());
+    // The parent holds the other end. It closes when the parent ends, however it ends.
+    let mut octets = [0; 1024];
+    while io::stdin().read(&mut octets).is_ok_and(|count| count > 0) {}
+    Ok(())
+}
