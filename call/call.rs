@@ -21,7 +21,7 @@ use crate::leg_state::{BridgeOnAnswer, LegState, MAX_LEGS, Mode};
 use crate::new_leg::{NewLeg, OnAnswer};
 use crate::output::{EndReason, LegCommand, LegEvent, Output, Progress};
 use crate::program::document::RunningDocument;
-use crate::program::instruction::{AfterBridge, Instruction, Program, RejectReason};
+use crate::program::instruction::{AfterBridge, Converse, Instruction, Program, RejectReason};
 use crate::program::send_digits::SendingDigits;
 use crate::program::{ChildEvent, Input, Running};
 use crate::route::{Decision, Route};
@@ -605,6 +605,10 @@ impl Call {
                 if self.enqueue(leg, Instruction::Play(play)).is_ok() {
                     return;
                 }
+            }
+            Some(OnAnswer::Converse(spec)) => {
+                // The leg is answered and runs nothing, so the conversation begins at once.
+                let _ = self.enqueue(leg, Instruction::Converse(Converse { spec, action: None }));
             }
             Some(OnAnswer::JoinConference(participation)) => self.join_conference(leg, *participation),
             Some(OnAnswer::Supervise(supervision)) => self.supervise(leg, supervision),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Target;
 use crate::conference::{Change, Participation};
+use crate::conversation::{AgentSpec, ConversationRequest};
 use crate::header_fields::HeaderFields;
 use crate::leg::TargetLegs;
 use crate::machine_detection::MachineDetection;
@@ -75,6 +76,16 @@ pub enum Command {
     StartGatherTimers,
     /// End the running conversation.
     StopConversation,
+    /// Give the running conversation a request.
+    AskConversation(ConversationRequest),
+    /// End the running conversation with an agent, and run this program. At the end of the program the conversation continues
+    /// with `agent`, and then the document continues after the conversation as before.
+    InterruptConversation {
+        /// The program.
+        program: Program,
+        /// The agent, with the dialogue so far.
+        agent: Box<AgentSpec>,
+    },
     /// Send DTMF digits to the far end.
     SendDigits(SendDigits),
     /// Start a recording.

@@ -18,6 +18,8 @@ pub const NO_AGENT: &str = "no agent in [[agents]]";
 pub struct ConversationSpec {
     /// The other party of the conversation: an application or an agent.
     pub with: ConversationTarget,
+    /// The id of the conversation, if the application knows the id already. `None` means a new id.
+    pub id: Option<ConversationId>,
     /// Names and values that are sent to the application in the first message.
     pub parameters: Vec<(String, String)>,
     /// Text that is spoken to the caller at the start.
@@ -99,6 +101,50 @@ pub struct AgentSpec {
     pub conversation: Option<u128>,
     /// Whether every utterance is reported to the application as soon as it was spoken.
     pub reports_utterances: bool,
+    /// Whether the values of `collect_schema` that are known so far are reported to the application.
+    pub reports_partial_results: bool,
+    /// Definition of the agent's behaviour in the provider's form. Only the dialect of the leg understands this text. `name`
+    /// still gives the model, the phrases and the fallback.
+    pub script: Option<Arc<str>>,
+}
+
+/// A request of an application to the running conversation of a leg.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ConversationRequest {
+    /// Add messages to the dialogue that the agent's model knows. An agent at a model for audio gets them in the same way.
+    AddMessages {
+        /// The messages, oldest first.
+        messages: Vec<AgentMessage>,
+        /// Whether the agent answers the messages at once. If false, they count from the next answer on.
+        answer: bool,
+    },
+    /// The agent neither listens nor speaks until `Unhold`, or until this time is over. `None` means the longest time that the
+    /// server allows.
+    Hold(Option<Duration>),
+    /// End the hold.
+    Unhold,
+    /// A request in the provider's form, which only the script of the agent understands. An agent without a script ignores it.
+    ToScript(Arc<str>),
+}
+
+/// A message that an application adds to a conversation.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AgentMessage {
+    /// The author of the message.
+    pub role: MessageRole,
+    /// The text of the message.
+    pub text: Arc<str>,
+}
+
+/// The author of a message in the dialogue that a model knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum MessageRole {
+    /// The operator or the application: an instruction for the model.
+    System,
+    /// The caller.
+    User,
+    /// The agent.
+    Assistant,
 }
 
 /// One utterance in a conversation with an agent.
@@ -116,6 +162,7 @@ impl ConversationSpec {
     pub fn new(with: ConversationTarget) -> Self {
         Self {
             with,
+            id: None,
             parameters: Vec::new(),
             greeting: None,
             greeting_interrupted_by: Inputs::ANY,
@@ -211,6 +258,8 @@ pub enum ConversationStatus {
     Started,
     /// The caller spoke an utterance, or the agent's utterance was played to the caller.
     Utterance(Utterance),
+    /// The agent knows these values of `collect_schema` so far. The text is a JSON object.
+    PartialResult(String),
     /// The application ended the conversation. The optional text is passed to the document that follows.
     Ended(Option<String>),
     /// The leg ended, or the leg now runs another instruction.
@@ -231,6 +280,7 @@ impl fmt::Display for ConversationStatus {
             Self::Utterance(line) => {
                 write!(f, "got another line of the {}", if line.by_agent { "agent" } else { "caller" })
             }
+            Self::PartialResult(_) => f.write_str("got some of the values to collect"),
             Self::Ended(_) => f.write_str("ended by the application"),
             Self::Completed => f.write_str("ended by the call"),
             Self::Failed { why, .. } => write!(f, "failed: {}", why.detail),

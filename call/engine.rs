@@ -7,6 +7,15 @@ use serde::{Deserialize, Serialize};
 /// The text of a failure if speech to text is switched off in the configuration.
 pub const SPEECH_TO_TEXT_OFF: &str = "speech to text is off (speech.stt)";
 
+/// The beginning of the text of a failure if the engine on this computer, or its models, are not installed.
+pub const SPEECH_NOT_INSTALLED: &str = "the local speech engine is not installed";
+/// The beginning of the text of a failure if the engine on this computer has too much work.
+pub const LOCAL_SPEECH_BUSY: &str = "the local speech engine has too much work";
+/// The beginning of the text of a failure if the program of the engine on this computer does not run.
+pub const LOCAL_SPEECH_DOWN: &str = "the local speech engine does not run";
+/// The words in the text of a failure if espeak-ng speaks in place of the configured voice.
+pub const ESPEAK_SPEAKS: &str = "espeak-ng speaks instead";
+
 /// A failure of an engine that worked for a leg.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct EngineFailure {

@@ -7,6 +7,7 @@ use tandem_id::LegId;
 
 use crate::Target;
 use crate::conference::Participation;
+use crate::conversation::ConversationSpec;
 use crate::leg::{EndCause, LegInfo};
 use crate::machine_detection::MachineDetection;
 use crate::output::Invite;
@@ -81,6 +82,8 @@ pub enum OnAnswer {
     Program(Program),
     /// Play this audio. Then bridge the leg if `bridge_to` is set, and wait for commands.
     Play(Play),
+    /// Start a conversation, then wait for commands.
+    Converse(Box<ConversationSpec>),
     /// Join a conference, then wait for commands.
     JoinConference(Box<Participation>),
     /// Supervise the call of another leg, then wait for commands.

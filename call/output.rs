@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
 use crate::conference::{LeaveReason, Participation};
-use crate::conversation::{ConversationSpec, ConversationStatus};
+use crate::conversation::{ConversationRequest, ConversationSpec, ConversationStatus};
 use crate::engine::EngineFailure;
 use crate::event::{CallEvent, PlaybackEnd};
 use crate::fetch::Fetch;
@@ -221,6 +221,13 @@ pub enum LegCommand {
     StopConversation {
         /// Id of the conversation.
         id: ConversationId,
+    },
+    /// Give a conversation a request.
+    AskConversation {
+        /// Id of the conversation.
+        id: ConversationId,
+        /// The request.
+        request: ConversationRequest,
     },
     /// Connect the audio of this leg with the audio of another leg.
     Bridge {

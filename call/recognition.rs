@@ -22,6 +22,10 @@ pub struct RecognitionSpec {
     /// continues within half a second and before the words are known, the words are reported only after the next pause.
     #[serde(default)]
     pub at_pauses: bool,
+    /// Whether the speaker is likely to say digits, such as an account number. The recogniser then prefers digits to
+    /// words that sound alike.
+    #[serde(default)]
+    pub digits: bool,
 }
 
 /// An event of a recognition. `Began` and `Paused` alternate, and `Began` is the first of them. Words are reported when
@@ -59,6 +63,9 @@ pub struct RecognisedText {
     pub confidence: Option<f32>,
     /// The detected language, if the recogniser reports a language.
     pub language: Option<String>,
+    /// Probability that the speaker has finished, 0 to 1, if the recogniser estimates this at a pause.
+    #[serde(default)]
+    pub end_of_turn: Option<f32>,
 }
 
 impl RecognisedText {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::call::{Abort, Call};
 use crate::command::{Accepted, Command, Interrupt, Refused, Request};
 use crate::conference::{Change, LeaveReason, Participation};
+use crate::conversation::{AgentSpec, ConversationRequest};
 use crate::event::{EventKind, GatherEnd};
 use crate::fetch::FetchReason;
 use crate::header_fields::HeaderFields;
@@ -15,7 +16,7 @@ use crate::leg_state::{LegState, MAX_QUEUED, Mode};
 use crate::output::LegCommand;
 use crate::program::dial::Dialing;
 use crate::program::gather::Gathering;
-use crate::program::instruction::{Dial, Gather, Instruction, Play, RejectReason};
+use crate::program::instruction::{Dial, Gather, Instruction, Play, Program, RejectReason};
 use crate::program::{ChildEvent, Running};
 use crate::stream::{ActiveStream, StreamSpec};
 use tandem_id::LegId;
@@ -90,6 +91,10 @@ impl Call {
             Command::Gather(gather) => self.gather_by_request(leg, *gather)?,
             Command::StopGather => self.stop_gathers(leg),
             Command::StopConversation => return done(self.stop_conversation(leg)),
+            Command::AskConversation(request) => return done(self.ask_conversation(leg, request)),
+            Command::InterruptConversation { program, agent } => {
+                return done(self.interrupt_conversation(leg, program, agent));
+            }
             Command::StopStream(None) => {
                 let any = self.leg_state(leg).is_some_and(|state| !state.streams.is_empty());
                 self.stop_streams(leg, None);
@@ -295,6 +300,36 @@ impl Call {
         true
     }
 
+    /// Ends the running conversation with an agent, and puts a program and then the agent before the waiting instructions.
+    /// Returns `false` if no conversation runs.
+    fn interrupt_conversation(&mut self, leg: LegId, program: Program, agent: Box<AgentSpec>) -> bool {
+        let converses = |running: &mut Running| matches!(running, Running::Converse(_));
+        let Some(state) = self.leg_state_mut(leg) else { return false };
+        let Some(Running::Converse(conversing)) = state.runner.running.take_if(converses) else { return false };
+        let warnings = program.warnings;
+        state.runner.queue.push_front(Instruction::Converse(conversing.again(agent)));
+        for instruction in program.instructions.into_iter().take(MAX_QUEUED).rev() {
+            state.runner.queue.push_front(instruction);
+        }
+        Running::Converse(conversing).abort(self, leg, Abort::Stopped);
+        for warning in warnings {
+            self.emit(leg, EventKind::Warned(warning));
+        }
+        self.advance(leg);
+        true
+    }
+
+    /// Passes a request to the running conversation. Returns `false` if no conversation runs.
+    fn ask_conversation(&mut self, leg: LegId, request: ConversationRequest) -> bool {
+        self.with_leg(leg, |cx| {
+            let Some(Running::Converse(conversing)) = &cx.leg.runner.running else { return false };
+            let id = conversing.id();
+            cx.command(LegCommand::AskConversation { id, request });
+            true
+        })
+        .unwrap_or(false)
+    }
+
     /// Ends the running gathers and removes the waiting gathers.
     fn stop_gathers(&mut self, leg: LegId) {
         let Some(state) = self.leg_state_mut(leg) else { return };
@@ -401,6 +436,8 @@ impl LegCx<'_> {
             | Command::Gather(_)
             | Command::StopGather
             | Command::StopConversation
+            | Command::AskConversation(_)
+            | Command::InterruptConversation { .. }
             | Command::StopStream(_)
             | Command::StopNamedStream(_)
             | Command::Bridge { .. }
@@ -459,6 +496,8 @@ pub(crate) fn needs_answer(command: &Command) -> bool {
             | Command::StopGather
             | Command::StartGatherTimers
             | Command::StopConversation
+            | Command::AskConversation(_)
+            | Command::InterruptConversation { .. }
             | Command::SendDigits(_)
             | Command::SendInfo { .. }
             | Command::StartRecording(_)

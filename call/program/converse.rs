@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Target;
 use crate::call::Abort;
-use crate::conversation::{AgentFacts, ConversationFacts, ConversationSpec, ConversationStatus, ConversationTarget};
+use crate::conversation::{
+    AgentFacts, AgentSpec, ConversationFacts, ConversationSpec, ConversationStatus, ConversationTarget,
+};
 use crate::event::EventKind;
 use crate::fetch::FetchReason;
 use crate::leg::{EndFailure, Status};
@@ -38,7 +40,8 @@ const MAX_UTTERANCES: usize = 200;
 
 impl Conversing {
     pub(crate) fn begin(cx: &mut LegCx<'_>, converse: Converse) -> Step {
-        let (id, op) = (ConversationId::new(cx.now().time, &mut cx.call.entropy.next_rng()), cx.new_op());
+        let new_id = ConversationId::new(cx.now().time, &mut cx.call.entropy.next_rng());
+        let (id, op) = (converse.spec.id.unwrap_or(new_id), cx.new_op());
         let began = cx.now().time;
         // If the leg was answered at this same moment, this instruction caused the answer. The application then
         // receives the status before the answer: ringing.
@@ -61,7 +64,10 @@ impl Conversing {
             return Step::Stay(Running::Converse(self));
         }
         self.started |= status == ConversationStatus::Started;
-        let goes_on = matches!(status, ConversationStatus::Started | ConversationStatus::Utterance(_));
+        let goes_on = matches!(
+            status,
+            ConversationStatus::Started | ConversationStatus::Utterance(_) | ConversationStatus::PartialResult(_)
+        );
         if let (ConversationStatus::Utterance(line), Some(agent)) = (&status, &mut self.agent) {
             if agent.utterances.len() == MAX_UTTERANCES {
                 agent.utterances.remove(0);
@@ -78,6 +84,19 @@ impl Conversing {
             Some(action) => Step::Fetch(action, FetchReason::Conversed(Box::new(facts))),
             None => Step::Next,
         }
+    }
+
+    /// Returns the id of the conversation.
+    pub(crate) fn id(&self) -> ConversationId {
+        self.id
+    }
+
+    /// Returns the instruction that continues this conversation with an agent. It is a new conversation with a new id, because
+    /// reports of this conversation may still arrive.
+    pub(crate) fn again(&self, agent: Box<AgentSpec>) -> Converse {
+        let with = ConversationTarget::Agent(agent);
+        let spec = ConversationSpec { with, id: None, greeting: None, ..(*self.spec).clone() };
+        Converse { spec: Box::new(spec), action: self.action.clone() }
     }
 
     /// Continues the conversation. A greeting that has begun is not spoken again, and an agent knows the utterances so far.

@@ -8,9 +8,9 @@
 
 use std::time::Duration;
 
-use tandem_call::command::Command;
+use tandem_call::command::{Command, Refused};
 use tandem_call::conference::Participation;
-use tandem_call::conversation::ConversationStatus;
+use tandem_call::conversation::{AgentSpec, ConversationRequest, ConversationSpec, ConversationStatus, ConversationTarget};
 use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
 use tandem_call::event::{EventKind, GatherEnd, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, FetchReason};
@@ -25,7 +25,7 @@ use tandem_call::route::Decision;
 use tandem_call::stream::{StreamFailure, StreamFault, StreamStatus};
 use tandem_call::testing::*;
 use tandem_call::{Method, Target};
-use tandem_id::RecordingId;
+use tandem_id::{ConversationId, RecordingId};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -688,6 +688,64 @@ fn a_redirect_ends_a_conversation_without_its_action() {
 }
 
 #[test]
+fn a_request_to_a_conversation_reaches_the_conversation_that_runs() {
+    let ask = || Command::AskConversation(ConversationRequest::Unhold);
+    let mut script = CallScript::runs(vec![converse()]);
+    let leg = script.leg();
+    let running = script.conversations.first().unwrap().1;
+    script.request(ask()).unwrap();
+    let asked = |command: &LegCommand| matches!(command, LegCommand::AskConversation { id, request: ConversationRequest::Unhold } if *id == running);
+    assert!(script.has_command(leg, asked));
+    script.request(Command::Run(program(vec![Instruction::Echo]))).unwrap();
+    assert_eq!(script.request(ask()), Err(Refused::NotRunning));
+}
+
+#[test]
+fn partial_results_of_a_conversation_are_reported_and_it_goes_on() {
+    let mut script = CallScript::runs(vec![converse()]);
+    let leg = script.leg();
+    let id = script.conversations.first().unwrap().1;
+    for status in [ConversationStatus::Started, ConversationStatus::PartialResult("{}".to_owned())] {
+        script.call.handle_leg(script.now, leg, LegEvent::Conversation { id, status });
+        script.drain();
+    }
+    let partial = |kind: &EventKind| match kind {
+        EventKind::Conversation(facts) => facts.status == ConversationStatus::PartialResult("{}".to_owned()),
+        _ => false,
+    };
+    assert!(script.has_event(partial));
+    assert_eq!(script.last_url(), None);
+    script.conversation_is(leg, ConversationStatus::Ended(None));
+    assert_eq!(script.last_url(), Some("https://app.test/conversed"));
+}
+
+#[test]
+fn an_interrupted_conversation_runs_the_program_then_the_agent_then_the_rest_of_the_document() {
+    let mut script = CallScript::runs(vec![converse(), Instruction::Echo]);
+    let leg = script.leg();
+    script.conversation_is(leg, ConversationStatus::Started);
+    let first = script.conversations.first().unwrap().1;
+    let agent = Box::new(AgentSpec { name: "back".into(), ..AgentSpec::default() });
+    let program = program(vec![Instruction::Play(file("notice")), Instruction::Pause(SECOND)]);
+    script.request(Command::InterruptConversation { program: program.clone(), agent: agent.clone() }).unwrap();
+    assert!(script.conversations.is_empty());
+    script.play_ends(leg);
+    script.advance(SECOND);
+    let again = script.conversations.first().unwrap().1;
+    assert_ne!(again, first);
+    let spec = script.commands(leg).rev().find_map(|command| match command {
+        LegCommand::Converse { id, spec, .. } if *id == again => Some(&spec.with),
+        _ => None,
+    });
+    assert_eq!(spec, Some(&ConversationTarget::Agent(agent.clone())));
+    // The agent has the action of the first conversation, and the document after it still waits.
+    script.conversation_is(leg, ConversationStatus::Ended(None));
+    assert_eq!(script.last_url(), Some("https://app.test/conversed"));
+    let interrupt = Command::InterruptConversation { program, agent };
+    assert_eq!(script.request(interrupt), Err(Refused::NotRunning));
+}
+
+#[test]
 fn only_the_conversation_that_answers_a_call_reports_the_status_ringing() {
     let reported = |script: &CallScript| {
         script.outputs.iter().rev().find_map(|output| match output {
@@ -815,4 +873,20 @@ fn a_recording_names_the_limit_that_ended_it() {
             |event| matches!(event, EventKind::Recording(facts) if facts.ended_at.is_some() && facts.limit == limit)
         ));
     }
+}
+
+#[test]
+fn an_outbound_leg_starts_its_conversation_with_the_answer() {
+    let spec = ConversationSpec { id: Some(ConversationId(77)), ..conversation() };
+    let mut script = CallScript::outbound(OnAnswer::Converse(Box::new(spec)));
+    let began = |script: &CallScript| {
+        let mut commands = script.commands(script.leg());
+        commands.any(|command| matches!(command, LegCommand::Converse { id: ConversationId(77), .. }))
+    };
+    assert!(!began(&script));
+    script.answers(script.leg());
+    // The id of the request is the id of the conversation.
+    assert!(began(&script));
+    script.conversation_is(script.leg(), ConversationStatus::Ended(None));
+    assert!(!is_over(&script), "the leg waits for commands");
 }

@@ -6,8 +6,9 @@
 //! differences.
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tandem_call::recognition::decimal;
+pub use tandem_dialect::agent::ScriptCall as ToolCall;
 use tandem_http::{Client, Request, StreamingResponse, Timeouts};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -50,14 +51,13 @@ pub(super) enum Piece {
     },
 }
 
-/// A tool call of the model.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct ToolCall {
-    /// The id that the model gave to the tool call.
-    pub(super) id: String,
-    pub(super) name: String,
-    /// The arguments exactly as the model wrote them: JSON, possibly invalid.
-    pub(super) arguments: String,
+/// The parts of a request to the model, in the JSON format of the model's API.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(super) struct ModelQuestion {
+    pub(super) messages: Vec<Value>,
+    pub(super) tools: Vec<Value>,
+    /// Fields that replace those of the configuration.
+    pub(super) fields: Map<String, Value>,
 }
 
 /// A running request to the model. The request ends when this value is dropped.
@@ -67,10 +67,10 @@ pub(super) struct ChatRequest {
 }
 
 impl ChatRequest {
-    /// Sends the request. `messages` and `tools` are in the JSON format of the model's API.
-    pub(super) fn begin(client: Client, model: &ModelConfig, messages: Vec<Value>, tools: &[Value]) -> Self {
+    /// Sends the request.
+    pub(super) fn begin(client: Client, model: &ModelConfig, question: ModelQuestion) -> Self {
         let (sender, pieces) = mpsc::channel(WAITING);
-        let request = request(model, messages, tools);
+        let request = request(model, question);
         let task = tokio::spawn(async move {
             let last = match client.open(&request).await {
                 Err(error) => Piece::Failed { why: error.to_string(), for_good: false },
@@ -89,15 +89,13 @@ impl ChatRequest {
     }
 }
 
-impl ToolCall {
-    /// The reason why the tool call is too long. `None` if it is not.
-    pub(super) fn excess(&self) -> Option<&'static str> {
-        match self {
-            _ if self.id.len() > LONGEST_NAME => Some("the id of a tool call is too long"),
-            _ if self.name.len() > LONGEST_NAME => Some("the name of a tool is too long"),
-            _ if self.arguments.len() > LONGEST_ARGUMENTS => Some("a tool call is too long"),
-            _ => None,
-        }
+/// The reason why a tool call is too long. `None` if it is not.
+pub(super) fn excess(call: &ToolCall) -> Option<&'static str> {
+    match call {
+        _ if call.id.len() > LONGEST_NAME => Some("the id of a tool call is too long"),
+        _ if call.name.len() > LONGEST_NAME => Some("the name of a tool is too long"),
+        _ if call.arguments.len() > LONGEST_ARGUMENTS => Some("a tool call is too long"),
+        _ => None,
     }
 }
 
@@ -107,10 +105,9 @@ impl Drop for ChatRequest {
     }
 }
 
-fn request(model: &ModelConfig, messages: Vec<Value>, tools: &[Value]) -> Request {
+fn request(model: &ModelConfig, question: ModelQuestion) -> Request {
+    let ModelQuestion { messages, tools, fields } = question;
     let mut body = model.extra.clone();
-    body.insert("messages".to_owned(), Value::Array(messages));
-    body.insert("stream".to_owned(), json!(true));
     if let Some(name) = &model.name {
         body.insert("model".to_owned(), json!(**name));
     }
@@ -120,8 +117,15 @@ fn request(model: &ModelConfig, messages: Vec<Value>, tools: &[Value]) -> Reques
     if let Some(temperature) = model.temperature {
         body.insert("temperature".to_owned(), json!(decimal(temperature)));
     }
+    for (name, value) in fields {
+        // Documents of providers call the limit `max_tokens`. The endpoint may have another name for it.
+        let name = if name == "max_tokens" { model.max_tokens_field.to_string() } else { name };
+        body.insert(name, value);
+    }
+    body.insert("messages".to_owned(), Value::Array(messages));
+    body.insert("stream".to_owned(), json!(true));
     if !tools.is_empty() {
-        body.insert("tools".to_owned(), Value::Array(tools.to_vec()));
+        body.insert("tools".to_owned(), Value::Array(tools));
     }
     let mut headers = vec![
         ("Content-Type".to_owned(), "application/json".to_owned()),
@@ -299,7 +303,7 @@ impl ChunkReader {
             Some(Value::Null) | None => {}
             Some(object) => call.arguments.push_str(&object.to_string()),
         }
-        match call.excess() {
+        match excess(call) {
             Some(why) => Err(self.exceeds(why.to_owned())),
             None => Ok(()),
         }
@@ -371,6 +375,22 @@ mod tests {
 
     fn call(id: &str, name: &str, arguments: &str) -> ToolCall {
         ToolCall { id: id.into(), name: name.into(), arguments: arguments.into() }
+    }
+
+    #[test]
+    fn fields_of_a_script_replace_those_of_the_configuration() {
+        let model = json!({
+            "url": "http://127.0.0.1/v1", "name": "m", "max_tokens": 100, "temperature": 0.2, "extra": { "seed": 7 },
+        });
+        let model: ModelConfig = serde_json::from_value(model).unwrap();
+        let fields = json!({ "max_tokens": 50, "temperature": 0.9, "messages": "none", "stream": false });
+        let question =
+            ModelQuestion { messages: vec![], tools: vec![], fields: fields.as_object().cloned().unwrap_or_default() };
+        let body: Value = serde_json::from_slice(&request(&model, question).body).unwrap();
+        let expected = json!({
+            "seed": 7, "model": "m", "max_completion_tokens": 50, "temperature": 0.9, "messages": [], "stream": true,
+        });
+        assert_eq!(body, expected);
     }
 
     #[test]

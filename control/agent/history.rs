@@ -3,13 +3,19 @@
 
 use std::collections::VecDeque;
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use serde_json::{Value, json};
-use tandem_call::conversation::Utterance;
+use tandem_call::conversation::{AgentMessage, MessageRole, Utterance};
+use tandem_dialect::agent::{DialogueLine, LineKind};
 
 use super::chat::ToolCall;
 
 /// Maximum length of the text for the model, in octets. If the text is longer, the oldest turns are dropped.
 const LONGEST: usize = 48 * 1024;
+/// Maximum number of added messages that wait for the results of tool calls. Older messages are dropped.
+const MAX_WAITING: usize = 100;
 
 /// The entries of a conversation, oldest first.
 #[derive(Debug, Default)]
@@ -22,6 +28,21 @@ pub(super) struct History {
     unheard: VecDeque<usize>,
     /// Number of entries, from the front, that [`Self::take_lines`] has already returned.
     reported: usize,
+    /// Information that waits until each tool call has its result, because a model accepts nothing between them.
+    waiting: Vec<Entry>,
+    /// The times of `entries`, in the same order.
+    stamps: VecDeque<Stamp>,
+    /// The time of the next entry.
+    pub(super) now: Timestamp,
+    /// Time between the request to the model and the first text of the next entry of the agent.
+    pub(super) latency: Option<Duration>,
+}
+
+/// The times of an entry.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stamp {
+    at: Timestamp,
+    latency: Option<Duration>,
 }
 
 #[derive(Clone, Debug)]
@@ -41,6 +62,8 @@ enum Entry {
     },
     /// Information for the model that is neither words of the dialogue nor a result of a tool.
     Note(String),
+    /// A message that an application added. Nobody said it in the call.
+    Added(AgentMessage),
 }
 
 impl History {
@@ -51,7 +74,7 @@ impl History {
             match by_agent {
                 true => {
                     let entry = Entry::Agent { text: text.to_string(), heard: text.len(), calls: Vec::new() };
-                    history.entries.push_back(entry);
+                    history.push(entry);
                 }
                 false => history.caller(text.to_string()),
             }
@@ -62,22 +85,57 @@ impl History {
 
     /// Adds words of the caller.
     pub(super) fn caller(&mut self, text: String) {
-        self.entries.push_back(Entry::Caller(text));
+        self.push(Entry::Caller(text));
         self.trim();
     }
 
     /// Adds information for the model.
     pub(super) fn note(&mut self, text: String) {
-        self.entries.push_back(Entry::Note(text));
+        self.add_entry(Entry::Note(text));
+    }
+
+    /// Adds a message of an application.
+    pub(super) fn add(&mut self, message: AgentMessage) {
+        self.add_entry(Entry::Added(message));
+    }
+
+    fn add_entry(&mut self, entry: Entry) {
+        if self.has_open_calls() {
+            self.waiting.push(entry);
+            while self.waiting.len() > MAX_WAITING || self.waiting.iter().map(Entry::octets).sum::<usize>() > LONGEST {
+                self.waiting.remove(0);
+            }
+        } else {
+            self.push(entry);
+            self.trim();
+        }
+    }
+
+    /// Whether a tool call of the agent's last answer has no result yet.
+    fn has_open_calls(&self) -> bool {
+        let mut results = 0;
+        for entry in self.entries.iter().rev() {
+            match entry {
+                Entry::Result { .. } => results += 1,
+                Entry::Agent { calls, .. } if !calls.is_empty() => return results < calls.len(),
+                // Words that the agent says while a tool runs.
+                Entry::Agent { .. } => {}
+                _ => return false,
+            }
+        }
+        false
     }
 
     /// Removes and returns the last entry, if this entry contains words of the caller.
     pub(super) fn take_back(&mut self) -> Option<String> {
         match self.entries.back() {
-            Some(Entry::Caller(_)) => match self.entries.pop_back() {
-                Some(Entry::Caller(text)) => Some(text),
-                _ => None,
-            },
+            Some(Entry::Caller(_)) => {
+                self.stamps.pop_back();
+                match self.entries.pop_back() {
+                    Some(Entry::Caller(text)) => Some(text),
+                    _ => None,
+                }
+            }
             _ => None,
         }
     }
@@ -91,12 +149,70 @@ impl History {
         if !is_heard(&text, heard) {
             self.unheard.push_back(self.dropped + self.entries.len());
         }
-        self.entries.push_back(Entry::Agent { text, heard, calls });
+        self.push(Entry::Agent { text, heard, calls });
+        self.latency = None;
+    }
+
+    fn knows_call(&self, id: &str) -> bool {
+        let has = |entry: &Entry| matches!(entry, Entry::Agent { calls, .. } if calls.iter().any(|call| call.id == id));
+        self.entries.iter().rev().any(has)
+    }
+
+    fn push(&mut self, entry: Entry) {
+        let latency = self.latency.filter(|_| matches!(entry, Entry::Agent { .. }));
+        self.stamps.push_back(Stamp { at: self.now, latency });
+        self.entries.push_back(entry);
+    }
+
+    /// Replaces all entries by these messages.
+    pub(super) fn replace(&mut self, messages: Vec<AgentMessage>) {
+        self.dropped += self.entries.len();
+        self.entries.clear();
+        self.stamps.clear();
+        self.unheard.clear();
+        self.waiting.clear();
+        messages.into_iter().for_each(|message| self.push(Entry::Added(message)));
+        self.reported = self.entries.len();
+        self.trim();
+    }
+
+    /// Returns the dialogue with its times, oldest line first.
+    pub(super) fn dialogue(&self) -> Vec<DialogueLine> {
+        let lines = self.entries.iter().zip(&self.stamps);
+        lines
+            .map(|(entry, stamp)| {
+                let (kind, text) = match entry {
+                    Entry::Caller(text) => (LineKind::Caller, text.clone()),
+                    Entry::Agent { text, calls, .. } => {
+                        (LineKind::Agent { latency: stamp.latency, calls: calls.clone() }, text.clone())
+                    }
+                    Entry::Result { id, text } => (LineKind::Tool { id: id.clone() }, text.clone()),
+                    Entry::Note(text) => (LineKind::System, text.clone()),
+                    Entry::Added(AgentMessage { role, text }) => {
+                        let kind = match role {
+                            MessageRole::System => LineKind::System,
+                            MessageRole::User => LineKind::Caller,
+                            MessageRole::Assistant => LineKind::Agent { latency: None, calls: Vec::new() },
+                        };
+                        (kind, text.to_string())
+                    }
+                };
+                DialogueLine { at: stamp.at, kind, text }
+            })
+            .collect()
     }
 
     /// Adds the result of a tool call.
     pub(super) fn result(&mut self, id: String, text: String) {
-        self.entries.push_back(Entry::Result { id, text });
+        // After `replace`, the call is no longer known, and a model refuses a result without its call.
+        if !self.knows_call(&id) {
+            return;
+        }
+        self.push(Entry::Result { id, text });
+        if !self.waiting.is_empty() && !self.has_open_calls() {
+            std::mem::take(&mut self.waiting).into_iter().for_each(|entry| self.push(entry));
+            self.trim();
+        }
     }
 
     /// Marks this piece of the agent's text as heard. Returns `false` if no unheard entry contains the piece.
@@ -132,6 +248,9 @@ impl History {
         // The indices are no longer needed. The caller has heard all remaining text, and the rest was removed.
         let reported = self.entries.iter().take(self.reported).filter(|entry| !empty(entry)).count();
         self.reported = reported;
+        let kept: Vec<bool> = self.entries.iter().map(|entry| !empty(entry)).collect();
+        let mut keep = kept.iter();
+        self.stamps.retain(|_| keep.next() != Some(&false));
         self.entries.retain(|entry| !empty(entry));
     }
 
@@ -176,6 +295,14 @@ impl History {
             }
             Entry::Result { id, text } => json!({ "role": "tool", "tool_call_id": id, "content": text }),
             Entry::Note(text) => json!({ "role": "system", "content": text }),
+            Entry::Added(AgentMessage { role, text }) => {
+                let role = match role {
+                    MessageRole::System => "system",
+                    MessageRole::User => "user",
+                    MessageRole::Assistant => "assistant",
+                };
+                json!({ "role": role, "content": text })
+            }
         }));
         messages
     }
@@ -199,6 +326,7 @@ impl History {
         while self.entries.iter().map(Entry::octets).sum::<usize>() > LONGEST && self.entries.len() > 1 {
             loop {
                 self.entries.pop_front();
+                self.stamps.pop_front();
                 self.dropped += 1;
                 self.reported = self.reported.saturating_sub(1);
                 if self.entries.front().is_none_or(|entry| matches!(entry, Entry::Caller(_))) {
@@ -249,6 +377,7 @@ impl Entry {
     fn octets(&self) -> usize {
         match self {
             Self::Caller(text) | Self::Result { text, .. } | Self::Note(text) => text.len(),
+            Self::Added(message) => message.text.len(),
             Self::Agent { text, calls, .. } => {
                 text.len() + calls.iter().map(|call| call.arguments.len()).sum::<usize>()
             }

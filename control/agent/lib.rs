@@ -10,76 +10,56 @@
 //! An agent with a model that receives and produces audio uses `realtime` instead of `responder` and `chat`.
 #![forbid(unsafe_code)]
 
+mod agents;
 mod chat;
 mod config;
+mod ending;
 mod history;
+mod languages;
 pub mod realtime;
 mod responder;
+mod schema;
 mod spoken;
 mod tools;
 pub mod words;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tandem_call::conversation::{AgentSpec, ConversationSpec, LanguageSettings, Utterance};
+use tandem_call::command::Command;
+use tandem_call::conversation::{AgentSpec, ConversationRequest, ConversationSpec, LanguageSettings, Utterance};
 use tandem_call::engine::EngineFailure;
+use tandem_dialect::agent::{AgentScript, EndReason, Pronunciation, Response, ScriptRequest};
 use tandem_dialect::conversation::{ConversationCommand, ConversationEvent};
 use tandem_host::clock;
 use tandem_http::Client;
 use tokio::task::JoinSet;
 
 use chat::ChatRequest;
-use foldhash::HashMap;
 use responder::{Responder, ResponderOutput};
+use tools::{ConfiguredScript, LARGEST};
 
+pub use agents::{Agents, StoredAgent};
 pub use chat::ToolCall;
 pub use config::{
     AgentConfig, HttpTool, Interruptions, ModelConfig, Patience, PhraseConfig, Protocol, ToolConfig,
     TransferDestination,
 };
-pub use tools::call_tool;
+pub use ending::EndReport;
 
-/// The agents of the configuration, by name.
-#[derive(Debug, Default)]
-pub struct Agents(HashMap<Arc<str>, Arc<AgentConfig>>);
-
-impl Agents {
-    /// Collects the agents and reads the `prompt_file` of each agent.
-    ///
-    /// # Errors
-    /// Returns the reason for the first file that cannot be read or is too long.
-    pub fn new(agents: impl IntoIterator<Item = AgentConfig>) -> Result<Self, String> {
-        let named = |agent: AgentConfig| Ok((Arc::clone(&agent.name), Arc::new(agent.with_prompt()?)));
-        Ok(Self(agents.into_iter().map(named).collect::<Result<_, String>>()?))
-    }
-
-    /// Returns the name of the agent if the configuration has exactly one agent.
-    pub fn only(&self) -> Option<&Arc<str>> {
-        let mut names = self.0.keys();
-        names.next().filter(|_| names.next().is_none())
-    }
-
-    /// Returns all agents, in no order.
-    pub fn all(&self) -> impl Iterator<Item = &Arc<AgentConfig>> {
-        self.0.values()
-    }
-
-    /// Returns the agent with this name.
-    pub fn get(&self, name: &str) -> Option<&Arc<AgentConfig>> {
-        self.0.get(name)
-    }
-}
+/// Maximum duration of a request of a script.
+const LONGEST_REQUEST: Duration = Duration::from_secs(120);
+/// The language code with which the recogniser expects any language.
+const ANY_LANGUAGE: &str = "multi";
 
 /// One agent in one conversation. The conversation uses this type.
 pub struct Agent {
     responder: Responder,
     config: Arc<AgentConfig>,
     client: Client,
-    tools: Vec<Value>,
     chat_request: Option<(u64, ChatRequest)>,
-    running: JoinSet<(String, Result<String, String>)>,
+    running: JoinSet<(String, Result<Response, String>)>,
 }
 
 /// An action that an agent requests from the conversation or from the call.
@@ -88,10 +68,16 @@ pub enum AgentOutput {
     Command(ConversationCommand),
     /// Start (`true`) or stop (`false`) a recording.
     Record(bool),
+    /// Carry out a command for the leg.
+    LegCommand(Box<Command>),
+    /// Write a warning to the log of the call.
+    Warn(String),
     /// Start speech recognition again.
     RestartRecognition,
     /// A line of the dialogue: words that the caller said or heard.
     Utterance(Utterance),
+    /// The values that are known so far, as a JSON object.
+    PartialResult(String),
     /// A line for the call's log. The fields are the text and the data of the line.
     Note(String, Value),
     EngineFailed(EngineFailure),
@@ -100,22 +86,44 @@ pub enum AgentOutput {
 impl Agent {
     /// Creates an agent from the configuration. Sets the languages, the voice and the interruption rules in `spec` from
     /// the settings of the agent.
-    pub fn new(config: Arc<AgentConfig>, client: Client, agent: AgentSpec, spec: &mut ConversationSpec) -> Self {
-        let language = agent.language.as_ref().unwrap_or(&config.language).to_string();
-        (spec.speech_language, spec.recognition_language) = (language.clone(), language);
-        let voice = agent.voice.as_ref().or(config.voice.as_ref()).map(ToString::to_string);
-        spec.default_language_settings =
-            LanguageSettings { voice, ..std::mem::take(&mut spec.default_language_settings) };
+    pub fn new(
+        config: Arc<AgentConfig>,
+        client: Client,
+        agent: AgentSpec,
+        spec: &mut ConversationSpec,
+        script: Option<Box<dyn AgentScript>>,
+    ) -> Self {
+        let script = script.unwrap_or_else(|| Box::new(ConfiguredScript::new(&config, &agent)));
+        let responder = Responder::new(Arc::clone(&config), agent.clone(), script, clock::now());
+        let settings = responder.settings();
+        let first = settings.languages.first();
+        let own = || first.map_or_else(|| config.language.to_string(), |language| language.code.clone());
+        let language = agent.language.as_ref().map_or_else(own, ToString::to_string);
+        // An agent with several languages expects each of them from the caller.
+        let recognised = if settings.languages.len() > 1 { ANY_LANGUAGE.to_owned() } else { language.clone() };
+        (spec.speech_language, spec.recognition_language) = (language, recognised);
+        let configured = || config.voice.as_ref().map(ToString::to_string);
+        let default_voice = || first.and_then(|language| language.voice.clone()).or_else(configured);
+        let voice = agent.voice.as_ref().map(ToString::to_string).or_else(default_voice);
+        spec.default_language_settings = LanguageSettings {
+            voice,
+            hints: settings.hints.clone(),
+            ..std::mem::take(&mut spec.default_language_settings)
+        };
+        let voices = settings.languages.iter().filter(|_| settings.languages.len() > 1);
+        spec.languages.extend(voices.map(|language| {
+            let settings = LanguageSettings { voice: language.voice.clone(), ..LanguageSettings::default() };
+            (language.code.clone(), settings)
+        }));
         let interruptions = match agent.interruptible {
             Some(false) => Interruptions::None,
             Some(true) | None => config.interruptions,
         };
-        spec.interrupted_by = responder::interrupted_by(interruptions);
+        let configured = responder::interrupted_by(interruptions);
+        spec.interrupted_by = settings.interrupted_by.unwrap_or(configured);
         spec.words_decide_interruption = config.interruptions != Interruptions::Voice;
         (spec.digits, spec.partials, spec.reports_speakers, spec.reports_played) = (true, true, true, true);
-        let responder = Responder::new(Arc::clone(&config), agent);
-        let tools = responder.tools();
-        Self { responder, config, client, tools, chat_request: None, running: JoinSet::new() }
+        Self { responder, config, client, chat_request: None, running: JoinSet::new() }
     }
 
     /// Starts the conversation.
@@ -125,6 +133,24 @@ impl Agent {
 
     pub fn handle_event(&mut self, now: Instant, event: ConversationEvent) {
         self.responder.handle_event(now, event);
+    }
+
+    /// Handles a request of an application.
+    pub fn handle_request(&mut self, now: Instant, request: ConversationRequest) {
+        self.responder.handle_request(now, request);
+    }
+
+    /// Returns the replacements in the text that is spoken.
+    pub fn pronunciations(&self) -> &[Pronunciation] {
+        &self.responder.settings().pronunciations
+    }
+
+    /// Ends the agent. Then does the work of its script that follows the conversation: a last question to the model, and reports
+    /// to web servers. This takes at most 180 s.
+    pub async fn finish(self, why: EndReason) -> Vec<EndReport> {
+        let Self { responder, config, client, .. } = self;
+        let ending = responder.finish(clock::now().instant, why);
+        ending.run(&client, &config.model, None).await
     }
 
     /// Waits for the agent's next request. This function is cancel-safe.
@@ -144,9 +170,9 @@ impl Agent {
                     self.responder.handle_piece(clock::now().instant, id, piece);
                 }
                 Some(ran) = self.running.join_next() => {
-                    // An aborted tool call has no result.
+                    // An aborted request has no result.
                     if let Ok((id, result)) = ran {
-                        self.responder.handle_tool_result(clock::now().instant, &id, result);
+                        self.responder.handle_response(clock::now().instant, &id, result.as_ref().map_err(Clone::clone));
                     }
                 }
                 () = sleep_until(due), if due.is_some() => self.responder.handle_timeout(clock::now().instant),
@@ -161,22 +187,54 @@ impl Agent {
         match act {
             ResponderOutput::Command(ask) => return Some(AgentOutput::Command(ask)),
             ResponderOutput::Record(on) => return Some(AgentOutput::Record(on)),
+            ResponderOutput::LegCommand(command) => return Some(AgentOutput::LegCommand(command)),
+            ResponderOutput::Warn(text) => return Some(AgentOutput::Warn(text)),
             ResponderOutput::RestartRecognition => return Some(AgentOutput::RestartRecognition),
             ResponderOutput::Note(text, data) => return Some(AgentOutput::Note(text, data)),
             ResponderOutput::EngineFailed(failure) => return Some(AgentOutput::EngineFailed(failure)),
             ResponderOutput::Utterance(line) => return Some(AgentOutput::Utterance(line)),
-            ResponderOutput::AskModel { id, messages } => {
+            ResponderOutput::PartialResult(values) => return Some(AgentOutput::PartialResult(values)),
+            ResponderOutput::AskModel { id, question } => {
                 self.chat_request = None;
-                self.chat_request =
-                    Some((id, ChatRequest::begin(self.client.clone(), &self.config.model, messages, &self.tools)));
+                self.chat_request = Some((id, ChatRequest::begin(self.client.clone(), &self.config.model, question)));
             }
             ResponderOutput::CancelAnswer => self.chat_request = None,
-            ResponderOutput::Run { id, tool, arguments } => {
+            ResponderOutput::Send(request) => {
                 let client = self.client.clone();
-                self.running.spawn(async move { (id, call_tool(client, tool, arguments).await) });
+                self.running.spawn(request.send(client));
             }
         }
         None
+    }
+}
+
+/// A request of a script. Two requests are equal if the web server could not distinguish them.
+#[derive(Clone, Debug)]
+pub struct OutgoingRequest(Arc<ScriptRequest>);
+
+impl OutgoingRequest {
+    /// Limits the time of the request and the size of its answer.
+    fn limited(mut request: ScriptRequest) -> Self {
+        let limits = &mut request.request;
+        limits.timeouts.total = limits.timeouts.total.min(LONGEST_REQUEST);
+        limits.max_body = limits.max_body.min(LARGEST);
+        Self(Arc::new(request))
+    }
+
+    /// Sends the request. Returns the id of the request and the answer.
+    pub async fn send(self, client: Client) -> (String, Result<Response, String>) {
+        let answer = client.send(&self.0.request).await;
+        (self.0.id.clone(), answer.map_err(|error| error.to_string()))
+    }
+}
+
+impl PartialEq for OutgoingRequest {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |one: &Self| {
+            let ScriptRequest { id, request } = &*one.0;
+            (id.clone(), request.method.clone(), request.url.clone(), request.headers.clone(), request.body.clone())
+        };
+        parts(self) == parts(other)
     }
 }
 

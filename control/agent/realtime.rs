@@ -10,22 +10,27 @@
 //! The caller has heard all audio that was given to playout, except the audio that still waits for playout. The
 //! parameter `queued` of every input is the duration of the waiting audio.
 
+mod actions;
+mod timers;
 mod wire;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+use tandem_call::command::Command;
 use tandem_call::conversation::{AgentSpec, Utterance};
-use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
-use tandem_call::program::instruction::{AudioSource, Instruction, Play, Program, Speech};
+use tandem_call::engine::{EngineEffect, EngineFailure};
+use tandem_dialect::agent::{AgentScript, AgentTimes, EndReason, TurnSettings};
 use tandem_dialect::conversation::ConversationEnd;
+use tandem_id::Now;
 
-use super::chat::{LONGEST_TEXT, MAX_TOOL_CALLS, ToolCall};
-use super::config::{AgentConfig, HttpTool, Interruptions};
-use super::tools::{self, ToolAction, Tools};
+use super::OutgoingRequest;
+use super::chat::{LONGEST_TEXT, MAX_TOOL_CALLS, ToolCall, excess};
+use super::config::{AgentConfig, Interruptions};
+use super::tools::{self, ConfiguredScript};
 
 pub use wire::{Event, Format, append, decode};
 
@@ -73,15 +78,21 @@ pub enum RealtimeOutput {
     Clear,
     /// Pause (`true`) or resume (`false`) playout.
     Pause(bool),
-    /// Send the request of a tool to a web server. The fields are the id of the tool call, the tool, and the arguments.
-    Run(String, Arc<HttpTool>, Map<String, Value>),
+    /// Send this request of the script to a web server.
+    SendRequest(OutgoingRequest),
     /// Send these DTMF digits.
     SendDigits(String),
     /// Start (`true`) or stop (`false`) a recording.
     Record(bool),
+    /// Carry out a command for the leg.
+    LegCommand(Box<Command>),
+    /// Write a warning to the log of the call.
+    Warn(String),
     End(ConversationEnd),
     /// A line of the dialogue: words that the caller said or heard.
     Utterance(Utterance),
+    /// The values that are known so far, as a JSON object.
+    PartialResult(String),
     /// The caller interrupted the agent.
     Interrupted,
     /// A line for the call's log. The fields are the text and the data of the line.
@@ -104,7 +115,16 @@ struct Item {
 pub struct Dialogue {
     config: Arc<AgentConfig>,
     spec: AgentSpec,
-    tools: Tools,
+    script: Box<dyn AgentScript>,
+    /// The prompt and the tools of the session.
+    turn: TurnSettings,
+    times: AgentTimes,
+    began: Now,
+    end_reason: Option<EndReason>,
+    /// Whether the agent waits for the caller after the running round of tool calls.
+    skips_answer: bool,
+    /// Number of warnings of the script so far.
+    warnings: u32,
     format: Format,
     is_ready: bool,
     greeted: bool,
@@ -123,7 +143,8 @@ pub struct Dialogue {
     requested_response: Option<Value>,
     /// Whether the running response contained audio so far.
     spoke: bool,
-    running: HashSet<String>,
+    /// The tool calls whose requests run, each with the number of its requests.
+    running: Vec<(String, u32)>,
     calls: Vec<ToolCall>,
     /// Number of responses that called tools since the caller's last words.
     rounds: u32,
@@ -149,10 +170,18 @@ pub struct Dialogue {
 impl Dialogue {
     /// Creates a dialogue that has not started yet. `config` is the agent's configuration. `spec` contains the
     /// additional settings of the document.
-    pub fn new(config: Arc<AgentConfig>, spec: AgentSpec, now: Instant) -> Self {
-        let longest = Duration::from_secs(config.max_seconds.into());
+    pub fn new(config: Arc<AgentConfig>, spec: AgentSpec, script: Option<Box<dyn AgentScript>>, now: Now) -> Self {
+        let mut script = script.unwrap_or_else(|| Box::new(ConfiguredScript::new(&config, &spec)));
+        let times = script.settings().times;
+        let longest = times.longest.unwrap_or_else(|| Duration::from_secs(config.max_seconds.into()));
         Self {
-            tools: Tools::new(&config.tools, spec.collect_schema.as_deref()),
+            turn: script.turn(now.time),
+            script,
+            times,
+            began: now,
+            end_reason: None,
+            skips_answer: false,
+            warnings: 0,
             history: spec.history.clone(),
             format: Format::Pcmu,
             is_ready: false,
@@ -166,7 +195,7 @@ impl Dialogue {
             waiting_responses: VecDeque::new(),
             requested_response: None,
             spoke: false,
-            running: HashSet::new(),
+            running: Vec::new(),
             calls: Vec::new(),
             rounds: 0,
             problems: 0,
@@ -178,7 +207,7 @@ impl Dialogue {
             digits_complete_at: None,
             silence: None,
             silence_prompts_sent: 0,
-            ends_at: Some(now + longest.saturating_sub(WARNING)),
+            ends_at: Some(now.instant + longest.saturating_sub(WARNING)),
             warned: false,
             is_over: false,
             pending_end: None,
@@ -278,11 +307,10 @@ impl Dialogue {
     }
 
     fn update(&mut self) {
-        let prompt = self.spec.prompt.clone().or_else(|| self.config.prompt.clone()).unwrap_or_default();
         let model = &self.config.model;
-        let tools = self.tools.described();
+        let tools: Vec<Value> = self.turn.tools.iter().map(tools::function).collect();
         let settings = wire::Settings {
-            instructions: &prompt,
+            instructions: &self.turn.prompt,
             voice: self.spec.voice.as_deref().or(self.config.voice.as_deref()),
             language: self.spec.language.as_deref().unwrap_or(&self.config.language),
             transcription: &model.transcription,
@@ -392,7 +420,7 @@ impl Dialogue {
 
     /// Takes a tool call of the running response. The tool runs at the end of the response.
     fn called(&mut self, call: ToolCall) {
-        match call.excess() {
+        match excess(&call) {
             Some(why) => self.too_much(why),
             None if self.calls.len() >= MAX_TOOL_CALLS => self.too_much("too many tool calls in one answer"),
             None => self.calls.push(call),
@@ -430,83 +458,9 @@ impl Dialogue {
             return self.too_much("the model called tools in too many rounds");
         }
         for call in &calls {
-            self.run(call);
+            self.run(now, call);
         }
         self.answer_to_results();
-    }
-
-    /// Requests the next response of the model after all tools of the model have run.
-    fn answer_to_results(&mut self) {
-        if self.running.is_empty() && self.pending_end.is_none() {
-            self.request_response(wire::respond(None));
-        }
-    }
-
-    fn run(&mut self, call: &ToolCall) {
-        let name = &call.name;
-        self.note(format!("tool {name} runs"), json!({ "event": "tool", "tool": name, "id": call.id }));
-        let phrases = self.config.phrases.clone();
-        match self.tools.action(call) {
-            ToolAction::HangUp => {
-                self.result(&call.id, "the call ends");
-                if !self.spoke {
-                    self.say(&phrases.goodbye);
-                }
-                self.end_after_playout(ConversationEnd::Hangup);
-            }
-            ToolAction::SendDigits(digits) => {
-                self.outputs.push_back(RealtimeOutput::SendDigits(digits));
-                self.result(&call.id, "pressed");
-            }
-            ToolAction::Record(on) => {
-                self.outputs.push_back(RealtimeOutput::Record(on));
-                self.result(&call.id, "done");
-            }
-            ToolAction::Transfer(name, to) => {
-                self.result(&call.id, "the caller is being connected");
-                if !self.spoke {
-                    self.say(&phrases.transfer);
-                }
-                let event = format!(
-                    "The caller was to be connected with {name}, but nobody answered. Tell the caller, and go on."
-                );
-                let then = AgentSpec { history: self.history.clone(), event: Some(event.into()), ..self.spec.clone() };
-                self.end_after_playout(ConversationEnd::Run(Box::new(tools::transfer(to, Some(then)))));
-            }
-            ToolAction::Collected(values) => {
-                self.result(&call.id, "thank you");
-                if let Some(closing_message) = self.spec.closing_message.clone() {
-                    self.say(&closing_message);
-                }
-                self.end_after_playout(ConversationEnd::Handoff(Some(values.to_string())));
-            }
-            ToolAction::Ask(..) if self.running.len() >= MAX_TOOL_CALLS => {
-                let text = json!({ "error": "too many tools are running" }).to_string();
-                self.result(&call.id, &text);
-            }
-            ToolAction::Ask(tool, arguments) => {
-                self.running.insert(call.id.clone());
-                self.outputs.push_back(RealtimeOutput::Run(call.id.clone(), tool, arguments));
-            }
-            ToolAction::Refused(why) => self.result(&call.id, &json!({ "error": why }).to_string()),
-        }
-    }
-
-    fn result(&mut self, call: &str, text: &str) {
-        self.outputs.push_back(RealtimeOutput::Send(wire::result(call, text)));
-    }
-
-    /// Takes the result of a tool's request.
-    pub fn handle_tool_result(&mut self, now: Instant, call: &str, result: Result<String, String>) {
-        if self.running.remove(call) {
-            if let Err(why) = &result {
-                self.report(EngineFailure::new(Engine::Tool, why), EngineEffect::Recovered);
-            }
-            let text = result.unwrap_or_else(|why| json!({ "error": why }).to_string());
-            self.result(call, &text);
-            self.answer_to_results();
-            self.advance(now);
-        }
     }
 
     fn error(&mut self, now: Instant, code: &str, of: &str, why: String) {
@@ -533,139 +487,6 @@ impl Dialogue {
             self.is_answering = false;
             self.no_answer(now, why);
         }
-    }
-
-    /// Handles a DTMF digit from the caller.
-    pub fn handle_digit(&mut self, now: Instant, queued: Duration, digit: char) {
-        self.set_queued(now, queued);
-        (self.silence, self.silence_prompts_sent) = (None, 0);
-        if self.config.interruptions != Interruptions::None && self.spec.interruptible != Some(false) {
-            self.interrupt();
-        }
-        if digit != '#' && self.digits.len() < MAX_DIGITS {
-            self.digits.push(digit);
-        }
-        self.digits_complete_at = Some(now + DIGITS_TIMEOUT);
-        if digit == '#' || self.digits.len() >= MAX_DIGITS {
-            self.complete_digits();
-        }
-        self.advance(now);
-    }
-
-    fn complete_digits(&mut self) {
-        self.digits_complete_at = None;
-        self.rounds = 0;
-        let digits: Vec<String> = std::mem::take(&mut self.digits).chars().map(String::from).collect();
-        let text = format!("(pressed the keys {})", if digits.is_empty() { "#".to_owned() } else { digits.join(" ") });
-        self.outputs.push_back(RealtimeOutput::Send(wire::message("user", &text)));
-        self.line(false, text);
-        self.request_response(wire::respond(None));
-    }
-
-    /// Handles all timeouts that are due at `now`.
-    pub fn handle_timeout(&mut self, now: Instant, queued: Duration) {
-        self.set_queued(now, queued);
-        if self.is_over {
-            (self.silence, self.digits_complete_at, self.ends_at, self.in_doubt) = (None, None, None, None);
-            return;
-        }
-        if self.in_doubt.is_some_and(|at| at <= now) {
-            self.in_doubt = None;
-            self.outputs.push_back(RealtimeOutput::Pause(false));
-        }
-        if self.digits_complete_at.is_some_and(|at| at <= now) {
-            self.complete_digits();
-        }
-        if self.answer_due.is_some_and(|(at, _)| at <= now) {
-            self.no_answer(now, "the model did not answer in time".to_owned());
-        }
-        if self.silence.is_some_and(|at| at <= now) {
-            self.handle_silence();
-        }
-        if self.ends_at.is_some_and(|at| at <= now) {
-            self.time_is_up(now);
-        }
-        self.advance(now);
-    }
-
-    /// Handles a missing response. After the first missing response, the function repeats the request. After the second
-    /// missing response, the model counts as failed.
-    fn no_answer(&mut self, now: Instant, why: String) {
-        match self.answer_due.replace((now + self.config.model.timeout(), true)) {
-            Some((_, true)) => self.failed(why),
-            _ if self.pending_end.is_some() => self.answer_due = None,
-            _ => {
-                self.report(EngineFailure::new(Engine::Model, why), EngineEffect::Recovered);
-                self.is_answering = false;
-                self.request_response(wire::respond(None));
-            }
-        }
-    }
-
-    /// Handles the permanent failure of the model. The voice of this server apologises. Then the caller is transferred
-    /// to the fallback, if the agent has a fallback.
-    pub fn failed(&mut self, why: impl Into<String>) {
-        self.answer_due = None;
-        self.is_over = true;
-        let ends_call = self.config.fallback.is_none() && self.spec.collect_schema.is_none();
-        let effect = if ends_call { EngineEffect::Fatal } else { EngineEffect::Noticed };
-        let failure = EngineFailure::new(Engine::Model, why);
-        self.report(failure.clone(), effect);
-        let phrases = &self.config.phrases;
-        let play = |text: &Arc<str>| {
-            let voice = self.config.voice.as_ref().map(ToString::to_string);
-            let speech =
-                Speech { text: text.to_string(), ssml: false, voice, language: Some(self.config.language.to_string()) };
-            Instruction::Play(Play::once(AudioSource::Speech(speech)))
-        };
-        let mut instructions = vec![play(&phrases.apology)];
-        match &self.config.fallback {
-            Some(to) => {
-                instructions.push(play(&phrases.transfer));
-                instructions.extend(tools::fall_back(to.0.clone(), failure).instructions);
-            }
-            None => instructions.extend([play(&phrases.goodbye), tools::give_up(failure)]),
-        }
-        let program = Program { instructions, warnings: Vec::new() };
-        let end = match self.spec.collect_schema {
-            Some(_) => ConversationEnd::Handoff(None),
-            None => ConversationEnd::Run(Box::new(program)),
-        };
-        self.outputs.push_back(RealtimeOutput::Clear);
-        self.outputs.push_back(RealtimeOutput::End(end));
-    }
-
-    fn handle_silence(&mut self) {
-        self.silence = None;
-        let phrases = self.config.phrases.clone();
-        if self.silence_prompts_sent >= self.config.silence_prompts {
-            self.note("the caller is silent".to_owned(), json!({ "event": "silence" }));
-            return self.give_up();
-        }
-        self.silence_prompts_sent += 1;
-        self.say(&phrases.silence);
-    }
-
-    fn give_up(&mut self) {
-        match self.spec.collect_schema {
-            Some(_) => self.end_after_playout(ConversationEnd::Handoff(None)),
-            None => {
-                let goodbye = self.config.phrases.goodbye.clone();
-                self.say(&goodbye);
-                self.end_after_playout(ConversationEnd::Hangup);
-            }
-        }
-    }
-
-    fn time_is_up(&mut self, now: Instant) {
-        if std::mem::replace(&mut self.warned, true) {
-            self.ends_at = None;
-            self.note("the call has reached max_seconds".to_owned(), json!({ "event": "max_seconds" }));
-            return self.give_up();
-        }
-        self.ends_at = Some(now + WARNING);
-        let ending = self.config.phrases.ending.clone();
-        self.say(&ending);
     }
 
     /// Starts the next actions after a change: requests the next waiting response, ends the conversation, or starts the
@@ -712,12 +533,13 @@ impl Dialogue {
         let is_idle =
             self.is_ready && !self.is_answering && self.waiting_responses.is_empty() && self.running.is_empty();
         if is_idle && self.queued == 0 && !self.caller_speaks && self.answer_due.is_none() && self.digits.is_empty() {
-            let longest = Duration::from_secs(self.config.silence_seconds.into());
-            self.silence = Some(now + self.spec.silence.unwrap_or(longest));
+            let configured = Duration::from_secs(self.config.silence_seconds.into());
+            self.silence = Some(now + self.spec.silence.or(self.times.silence).unwrap_or(configured));
         }
     }
 
-    fn end_after_playout(&mut self, end: ConversationEnd) {
+    fn end_after_playout(&mut self, end: ConversationEnd, why: EndReason) {
+        self.end_reason.get_or_insert(why);
         (self.silence, self.digits_complete_at, self.ends_at) = (None, None, None);
         if self.pending_end.is_none() {
             self.pending_end = Some((end, None));
@@ -770,218 +592,4 @@ impl Dialogue {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn agent(more: Value) -> Arc<AgentConfig> {
-        let mut table = json!({
-            "name": "a", "prompt": "Be kind.", "first_message": "Hello.", "tools": ["hang_up"],
-            "model": { "url": "ws://127.0.0.1:1/v1/realtime", "timeout_seconds": 2 },
-        });
-        table.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        Arc::new(serde_json::from_value(table).unwrap())
-    }
-
-    /// Returns a conversation whose session is ready and whose greeting was requested.
-    fn ready(more: Value) -> (Dialogue, Instant) {
-        let now = tandem_host::clock::now().instant;
-        let mut one = Dialogue::new(agent(more), AgentSpec::default(), now);
-        one.begin(now);
-        one.event(now, Duration::ZERO, Event::Updated);
-        (one, now)
-    }
-
-    fn outputs(one: &mut Dialogue) -> Vec<RealtimeOutput> {
-        std::iter::from_fn(|| one.poll_output()).collect()
-    }
-
-    /// Returns the types of the sent messages.
-    fn sent(outputs: &[RealtimeOutput]) -> Vec<&str> {
-        outputs
-            .iter()
-            .filter_map(|act| if let RealtimeOutput::Send(one) = act { one["type"].as_str() } else { None })
-            .collect()
-    }
-
-    fn log_lines(outputs: &[RealtimeOutput]) -> Vec<&str> {
-        outputs
-            .iter()
-            .filter_map(|act| if let RealtimeOutput::Utterance(line) = act { Some(&*line.text) } else { None })
-            .collect()
-    }
-
-    const MS: Duration = Duration::from_millis(1);
-
-    /// Simulates a response of the model with this duration of audio. The caller has not heard this audio yet.
-    fn answers(one: &mut Dialogue, now: Instant, item: &str, words: &str, milliseconds: u32) {
-        one.event(now, Duration::ZERO, Event::Began);
-        let words = Event::Words { item: item.to_owned(), text: words.to_owned(), is_whole: true };
-        one.event(now, Duration::ZERO, words);
-        let octets = vec![0; milliseconds as usize * 8];
-        one.event(now, Duration::ZERO, Event::Audio { item: item.to_owned(), octets });
-        one.event(now, MS * milliseconds, Event::Ended(None));
-    }
-
-    #[test]
-    fn an_interruption_truncates_the_answer_at_the_played_position() {
-        let (mut one, now) = ready(json!({}));
-        answers(&mut one, now, "i", "one two three four.", 1_000);
-        outputs(&mut one);
-        one.event(now, MS * 500, Event::Speech(true));
-        let outputs = outputs(&mut one);
-        assert_eq!(outputs[0], RealtimeOutput::Send(wire::truncate("i", 500)));
-        assert_eq!(log_lines(&outputs), ["one two t — (interrupted by the caller)"]);
-        assert!(outputs.contains(&RealtimeOutput::Clear));
-        // Audio of the interrupted item that arrives later is not played.
-        one.event(now, Duration::ZERO, Event::Audio { item: "i".to_owned(), octets: vec![0; 160] });
-        assert!(one.poll_output().is_none());
-    }
-
-    #[test]
-    fn a_completely_played_answer_is_logged_and_starts_the_silence_timer() {
-        let (mut one, now) = ready(json!({ "silence_seconds": 3, "silence_prompts": 0 }));
-        answers(&mut one, now, "i", "Hello.", 1_000);
-        outputs(&mut one);
-        assert_eq!(one.poll_timeout(), Some(now + MS * 1_000));
-        let later = now + MS * 1_000;
-        one.handle_timeout(later, Duration::ZERO);
-        assert_eq!(log_lines(&outputs(&mut one)), ["Hello."]);
-        assert_eq!(one.poll_timeout(), Some(later + MS * 3_000));
-        one.handle_timeout(later + MS * 3_000, Duration::ZERO);
-        assert_eq!(sent(&outputs(&mut one)), ["response.create"]);
-        answers(&mut one, later + MS * 3_100, "j", "Goodbye.", 500);
-        one.handle_timeout(later + MS * 3_600, Duration::ZERO);
-        assert!(outputs(&mut one).contains(&RealtimeOutput::End(ConversationEnd::Hangup)));
-    }
-
-    #[test]
-    fn a_model_beyond_its_limits_ends_the_conversation() {
-        let words = |item: &str, length: usize| Event::Words {
-            item: item.to_owned(),
-            text: "x".repeat(length),
-            is_whole: false,
-        };
-        let call = |arguments: usize| {
-            Event::Call(ToolCall { id: "c".into(), name: "f".into(), arguments: "x".repeat(arguments) })
-        };
-        let error = || Event::Error { code: "c".into(), why: "w".into(), of: String::new() };
-        let floods: [(&str, &dyn Fn(u32) -> Event); 8] = [
-            ("words", &|_| words("i", 1_000)),
-            ("large words", &|_| words("i", 1_000_000)),
-            ("items", &|count| words(&count.to_string(), 10)),
-            ("a long id", &|_| words(&"i".repeat(1_000), 10)),
-            ("transcripts", &|_| Event::Heard("x".repeat(2_000))),
-            ("tool calls", &|_| call(10)),
-            ("a large tool call", &|_| call(1_000_000)),
-            ("errors", &|_| error()),
-        ];
-        for (name, flood) in floods {
-            let (mut one, now) = ready(json!({}));
-            outputs(&mut one);
-            one.event(now, Duration::ZERO, Event::Began);
-            let mut made = Vec::new();
-            for count in 0..10_000 {
-                one.event(now, Duration::ZERO, flood(count));
-                made.extend(outputs(&mut one));
-            }
-            let ends = made.iter().filter(|output| matches!(output, RealtimeOutput::End(_))).count();
-            let failed = |output: &&RealtimeOutput| matches!(output, RealtimeOutput::EngineFailed(_));
-            assert_eq!((ends, made.iter().filter(failed).count()), (1, 1), "{name}");
-            let octets: usize = log_lines(&made).iter().map(|line| line.len()).sum();
-            assert!(made.len() < 1_000 && octets <= LONGEST_DIALOGUE, "{name}: {} {octets}", made.len());
-        }
-    }
-
-    #[test]
-    fn a_model_that_only_calls_tools_ends_the_conversation() {
-        let (mut one, now) = ready(json!({}));
-        outputs(&mut one);
-        for round in 0..=MAX_ROUNDS {
-            one.event(now, Duration::ZERO, Event::Began);
-            let call = ToolCall { id: round.to_string(), name: "no_such_tool".into(), arguments: "{}".into() };
-            one.event(now, Duration::ZERO, Event::Call(call));
-            one.event(now, Duration::ZERO, Event::Ended(None));
-        }
-        assert!(outputs(&mut one).iter().any(|output| matches!(output, RealtimeOutput::End(_))));
-    }
-
-    #[test]
-    fn a_sound_that_is_no_speech_only_pauses_the_agent() {
-        let (mut one, now) = ready(json!({}));
-        answers(&mut one, now, "i", "Hello.", 5_000);
-        outputs(&mut one);
-        one.handle_sound(now, MS * 4_000);
-        assert_eq!(outputs(&mut one), [RealtimeOutput::Pause(true)]);
-        one.handle_timeout(now + SOUND_TIMEOUT, MS * 4_000);
-        assert_eq!(outputs(&mut one), [RealtimeOutput::Pause(false)]);
-        let (mut deaf, now) = ready(json!({ "interruptions": "none" }));
-        answers(&mut deaf, now, "i", "Hello.", 5_000);
-        outputs(&mut deaf);
-        deaf.handle_sound(now, MS * 4_000);
-        deaf.event(now, MS * 4_000, Event::Speech(true));
-        assert!(outputs(&mut deaf).is_empty());
-    }
-
-    #[test]
-    fn an_answer_requested_during_another_answer_starts_after_that_answer() {
-        let (mut one, now) = ready(json!({}));
-        outputs(&mut one);
-        let code = "conversation_already_has_active_response".to_owned();
-        let busy = Event::Error { code, why: String::new(), of: wire::RESPOND.to_owned() };
-        one.event(now, Duration::ZERO, busy);
-        assert!(sent(&outputs(&mut one)).is_empty());
-        one.event(now, Duration::ZERO, Event::Ended(None));
-        assert_eq!(sent(&outputs(&mut one)), ["response.create"]);
-    }
-
-    #[test]
-    fn a_server_without_narrowband_audio_gets_wideband() {
-        let now = tandem_host::clock::now().instant;
-        let mut one = Dialogue::new(agent(json!({})), AgentSpec::default(), now);
-        one.begin(now);
-        let (code, why) = ("invalid_value".to_owned(), "no such format".to_owned());
-        one.event(now, Duration::ZERO, Event::Error { code, why, of: String::new() });
-        assert_eq!(sent(&outputs(&mut one)), ["session.update", "session.update"]);
-        assert_eq!(one.format(), Format::Pcm24);
-        one.event(now, Duration::ZERO, Event::Updated);
-        assert!(one.is_ready());
-    }
-
-    #[test]
-    fn a_request_without_an_answer_is_repeated_once_and_then_fails() {
-        let (mut one, now) = ready(json!({ "fallback": "+15551230099" }));
-        outputs(&mut one);
-        one.handle_timeout(now + MS * 2_000, Duration::ZERO);
-        assert_eq!(sent(&outputs(&mut one)), ["response.create"]);
-        one.handle_timeout(now + MS * 4_000, Duration::ZERO);
-        let outputs = outputs(&mut one);
-        let Some(RealtimeOutput::End(ConversationEnd::Run(program))) = outputs.last() else { panic!("{outputs:?}") };
-        let [.., Instruction::Dial(_), Instruction::GiveUp(why)] = &program.instructions[..] else {
-            panic!("{program:?}")
-        };
-        assert_eq!((program.instructions.len(), why.engine), (4, Engine::Model), "two phrases come before");
-        // Without a fallback, the caller hears a goodbye.
-        let (mut one, now) = ready(json!({}));
-        one.failed("gone");
-        assert!(one.poll_timeout().is_none_or(|at| at > now));
-        let last = self::outputs(&mut one).pop();
-        let Some(RealtimeOutput::End(ConversationEnd::Run(program))) = last else { panic!("{last:?}") };
-        let [Instruction::Play(_), Instruction::Play(_), Instruction::GiveUp(why)] = &program.instructions[..] else {
-            panic!("{program:?}")
-        };
-        assert_eq!(why.to_string(), "the model failed: gone");
-    }
-
-    #[test]
-    fn a_session_after_a_lost_session_gets_the_history() {
-        let (mut one, now) = ready(json!({}));
-        answers(&mut one, now, "i", "Hello.", 100);
-        one.event(now, Duration::ZERO, Event::Heard("Are you open?".to_owned()));
-        outputs(&mut one);
-        one.begin(now);
-        one.event(now, Duration::ZERO, Event::Updated);
-        // The last request answers the question of the caller.
-        let types = ["session.update", "conversation.item.create", "conversation.item.create", "response.create"];
-        assert_eq!(sent(&outputs(&mut one)), types);
-    }
-}
+mod tests;

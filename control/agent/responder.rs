@@ -9,22 +9,33 @@
 //!
 //! Every state has a timeout, except the state in which the agent waits for the caller's words.
 
+mod answers;
+mod caller;
+mod failures;
+mod requests;
+mod timers;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
-use tandem_call::address::Address;
+use tandem_call::command::Command;
 use tandem_call::conversation::{AgentSpec, Inputs, Utterance};
-use tandem_call::engine::{Engine, EngineEffect, EngineFailure, SPEECH_TO_TEXT_OFF};
-use tandem_dialect::conversation::{ConversationCommand, ConversationEnd, ConversationEvent, InterruptPolicy};
+use tandem_call::engine::EngineFailure;
+use tandem_dialect::agent::{AgentAction, AgentScript, AgentSettings, AgentTimes, EndReason, Opening, ScriptTool};
+use tandem_dialect::conversation::{ConversationCommand, ConversationEvent, InterruptPolicy};
+use tandem_id::Now;
 
-use super::chat::{Piece, ToolCall};
-use super::config::{AgentConfig, HttpTool, Interruptions, PhraseConfig};
+use super::OutgoingRequest;
+use super::chat::ModelQuestion;
+use super::config::{AgentConfig, Interruptions, PhraseConfig};
+use super::ending::Ending;
 use super::history::{self, History};
-use super::spoken::SpokenFilter;
-use super::tools::{self, ToolAction, Tools};
-use super::words;
+use answers::ModelAnswer;
+pub(super) use requests::MAX_WARNINGS;
+use requests::RunningCall;
 
 /// Time between the end of a turn and a filler phrase, if the model has not responded yet.
 const FILLER: Duration = Duration::from_millis(700);
@@ -61,26 +72,25 @@ pub(super) enum ResponderOutput {
     AskModel {
         /// The number of the request. The pieces of the response carry this number.
         id: u64,
-        /// The messages, in the JSON format of the model's API.
-        messages: Vec<Value>,
+        /// The messages, the tools and the fields of the request.
+        question: ModelQuestion,
     },
     /// Abandon the running request to the model.
     CancelAnswer,
-    /// Run a tool, which sends a request to a web server.
-    Run {
-        /// The id that the model gave to the tool call.
-        id: String,
-        /// The tool to run.
-        tool: Arc<HttpTool>,
-        /// The arguments from the model.
-        arguments: serde_json::Map<String, Value>,
-    },
+    /// Send this request of the script to a web server.
+    Send(OutgoingRequest),
     /// Start (`true`) or stop (`false`) a recording.
     Record(bool),
+    /// Carry out a command for the leg.
+    LegCommand(Box<Command>),
+    /// Write a warning to the log of the call.
+    Warn(String),
     /// Start speech recognition again after a failure.
     RestartRecognition,
     /// A line of the dialogue: words that the caller said or heard.
     Utterance(Utterance),
+    /// The values that are known so far, as a JSON object.
+    PartialResult(String),
     /// A line for the call's log. The fields are the text and the data of the line.
     Note(String, Value),
     /// An engine of the agent failed. The agent has decided about the consequence for the call.
@@ -91,19 +101,39 @@ pub(super) enum ResponderOutput {
 pub(super) struct Responder {
     config: Arc<AgentConfig>,
     spec: AgentSpec,
-    prompt: Arc<str>,
-    tools: Tools,
+    script: Box<dyn AgentScript>,
+    settings: AgentSettings,
+    /// The times that the script has set or changed.
+    times: AgentTimes,
+    /// The tools of the last request to the model.
+    tools: Vec<ScriptTool>,
+    /// The start of the conversation.
+    began: Now,
     history: History,
+    /// The language in which the agent speaks, if the agent has several.
+    language: Option<String>,
     /// The caller's words in the current turn, which has not ended yet.
     pending: String,
     caller_speaks: bool,
     agent_speaks: bool,
     paused_at: Option<Instant>,
     turn_ends: Option<Instant>,
+    /// The recogniser's probability that the caller has finished.
+    end_of_turn: Option<f32>,
     answer: Option<ModelAnswer>,
     next_answer: u64,
-    /// The ids of the running tool calls.
-    running: Vec<String>,
+    /// The tool calls whose requests run.
+    running: Vec<RunningCall>,
+    /// The ids of the requests that the script has sent at the start, each with the number of its requests.
+    hooks: Vec<(String, u32)>,
+    /// The actions that follow the model's next answer.
+    later: Vec<AgentAction>,
+    /// Whether the agent waits for the caller after the running round of tool calls.
+    skips_answer: bool,
+    /// The end of the hold.
+    held: Option<Instant>,
+    /// Number of filler texts of the script so far.
+    fillers: usize,
     rounds: u32,
     digits: String,
     digits_complete_at: Option<Instant>,
@@ -119,33 +149,26 @@ pub(super) struct Responder {
     failures: u32,
     recognition_failures: u32,
     is_ending: bool,
+    end_reason: Option<EndReason>,
+    /// Whether an application has added messages that the model has not answered.
+    owes_answer: bool,
+    /// Number of warnings of the script so far.
+    warnings: u32,
     outputs: VecDeque<ResponderOutput>,
 }
 
-/// A request to the model, with the response so far.
-#[derive(Debug)]
-struct ModelAnswer {
-    id: u64,
-    /// Whether the request was sent before the end of the caller's turn. The response is held back until the turn ends.
-    early: bool,
-    text: String,
-    /// Number of octets of `text` that the caller has heard.
-    heard: usize,
-    filter: SpokenFilter,
-    calls: Vec<ToolCall>,
-    ended: bool,
-    /// Whether this is the second attempt, after the failure of the first attempt.
-    is_retry: bool,
-    due: Instant,
-}
-
 impl Responder {
-    pub(super) fn new(config: Arc<AgentConfig>, spec: AgentSpec) -> Self {
-        let prompt = spec.prompt.clone().or_else(|| config.prompt.clone()).unwrap_or_default();
+    /// Creates the agent. `now` is the start of the conversation.
+    pub(super) fn new(config: Arc<AgentConfig>, spec: AgentSpec, script: Box<dyn AgentScript>, now: Now) -> Self {
+        let settings = script.settings();
         Self {
-            tools: Tools::new(&config.tools, spec.collect_schema.as_deref()),
+            times: settings.times,
+            tools: Vec::new(),
             history: History::new(&spec.history),
-            prompt,
+            language: None,
+            began: now,
+            script,
+            settings,
             config,
             spec,
             pending: String::new(),
@@ -153,9 +176,15 @@ impl Responder {
             agent_speaks: false,
             paused_at: None,
             turn_ends: None,
+            end_of_turn: None,
             answer: None,
             next_answer: 1,
             running: Vec::new(),
+            hooks: Vec::new(),
+            later: Vec::new(),
+            skips_answer: false,
+            held: None,
+            fillers: 0,
             rounds: 0,
             digits: String::new(),
             digits_complete_at: None,
@@ -169,13 +198,16 @@ impl Responder {
             failures: 0,
             recognition_failures: 0,
             is_ending: false,
+            end_reason: None,
+            owes_answer: false,
+            warnings: 0,
             outputs: VecDeque::new(),
         }
     }
 
-    /// Returns the tools, in the JSON format of the model's API.
-    pub(super) fn tools(&self) -> Vec<Value> {
-        self.tools.described()
+    /// Returns the settings of the script.
+    pub(super) fn settings(&self) -> &AgentSettings {
+        &self.settings
     }
 
     /// Returns the next action.
@@ -188,7 +220,7 @@ impl Responder {
         let answer = self.answer.as_ref().filter(|answer| !answer.ended).map(|answer| answer.due);
         let filler = self.filler.map(|(at, _)| at);
         let words = self.words_due.map(|(at, _)| at);
-        [self.turn_ends, answer, filler, words, self.digits_complete_at, self.silence, self.ends_at]
+        [self.turn_ends, answer, filler, words, self.digits_complete_at, self.silence, self.ends_at, self.held]
             .into_iter()
             .flatten()
             .min()
@@ -196,22 +228,65 @@ impl Responder {
 
     /// Starts the conversation.
     pub(super) fn begin(&mut self, now: Instant) {
-        let longest = Duration::from_secs(self.config.max_seconds.into());
-        self.ends_at = Some(now + longest.saturating_sub(WARNING));
+        self.set_time(now);
+        self.set_end();
+        if self.spec.history.is_empty() {
+            self.send_hooks(now);
+        }
         if let Some(event) = self.spec.event.clone() {
             self.history.note(event.to_string());
             return self.start_answer(now, false);
         }
-        let first = self.spec.first_message.clone().or_else(|| self.config.first_message.clone()).unwrap_or_default();
-        if first.trim().is_empty() {
+        let opening = match self.spec.first_message.clone() {
+            Some(first) => Opening::Say { text: first.to_string(), interruptible: true },
+            None => self.settings.opening.clone(),
+        };
+        match opening {
+            Opening::Configured => {
+                let first = self.config.first_message.clone().unwrap_or_default();
+                self.say(&first);
+            }
+            Opening::Say { text, interruptible: true } => self.say(&text),
+            Opening::Say { text, interruptible: false } if !text.trim().is_empty() => {
+                let interrupt_policy = InterruptPolicy { by: Some(Inputs::NONE), preemptible: Some(false) };
+                self.history.agent(text.clone(), 0, Vec::new());
+                let say = ConversationCommand::Say { token: text, last: true, language: None, interrupt_policy };
+                self.outputs.push_back(ResponderOutput::Command(say));
+            }
+            Opening::Model => return self.start_answer(now, false),
+            Opening::Say { .. } | Opening::WaitForCaller => {}
+        }
+        if self.outputs.iter().all(|output| !matches!(output, ResponderOutput::Command(_))) {
             self.wait_in_silence(now);
-        } else {
-            self.say(&first);
         }
     }
 
+    /// Sets the time at which the conversation ends.
+    fn set_end(&mut self) {
+        let longest = self.times.longest.unwrap_or_else(|| Duration::from_secs(self.config.max_seconds.into()));
+        self.ends_at = Some(self.began.instant + longest.saturating_sub(WARNING));
+    }
+
+    /// Converts a time of this machine to the time of the calendar.
+    fn at(&self, now: Instant) -> Timestamp {
+        let passed = now.saturating_duration_since(self.began.instant);
+        self.began.time.checked_add(passed).unwrap_or(self.began.time)
+    }
+
+    /// Sets the time of the next lines of the dialogue.
+    fn set_time(&mut self, now: Instant) {
+        self.history.now = self.at(now);
+    }
+
     pub(super) fn handle_event(&mut self, now: Instant, event: ConversationEvent) {
+        self.set_time(now);
         match event {
+            // The caller may have spoken just before the hold.
+            ConversationEvent::CallerSpeaking(_)
+            | ConversationEvent::Prompt { .. }
+            | ConversationEvent::Digit(_)
+            | ConversationEvent::Interrupted { .. }
+                if self.held.is_some() => {}
             ConversationEvent::CallerSpeaking(true) => {
                 self.caller_speaks = true;
                 (self.silence, self.words_due, self.turn_ends) = (None, None, None);
@@ -222,7 +297,7 @@ impl Responder {
                 self.words_due = Some((now + WORDS_TIMEOUT, false));
                 self.set_turn_end(now);
             }
-            ConversationEvent::Prompt { text, last, .. } => self.prompt(now, &text, last),
+            ConversationEvent::Prompt { text, last, end_of_turn, .. } => self.prompt(now, &text, last, end_of_turn),
             ConversationEvent::Digit(digit) => self.handle_digit(now, digit),
             ConversationEvent::Interrupted { .. } => self.interrupted(),
             ConversationEvent::AgentSpeaking(speaks) => {
@@ -249,404 +324,13 @@ impl Responder {
         }
     }
 
-    fn prompt(&mut self, now: Instant, text: &str, last: bool) {
-        if last {
-            self.words_due = None;
-            self.recognition_failures = 0;
-        }
-        if text.trim().is_empty() {
-            if last && self.interrupted_without_words && !self.caller_speaks && self.is_idle() {
-                // The caller interrupted the agent, and the recogniser found no words.
-                self.interrupted_without_words = false;
-                self.say(&self.phrases().repeat.clone());
-            } else if last {
-                self.set_turn_end(now);
-                self.wait_in_silence(now);
-            }
-            return;
-        }
-        (self.interrupted_without_words, self.silence, self.silence_prompts_sent) = (false, None, 0);
-        if !last {
-            self.withdraw_early();
-            self.turn_ends = None;
-            return;
-        }
-        self.add_words(text.trim());
-        if self.running.is_empty() && !self.is_ending {
-            self.start_answer(now, true);
-        }
-        self.set_turn_end(now);
-    }
-
-    /// Adds words to the caller's turn.
-    fn add_words(&mut self, text: &str) {
-        self.withdraw_early();
-        if self.answer.is_some() && !self.agent_speaks && self.rounds == 0 {
-            // The response has started, but the caller has heard nothing of it. So the caller's turn was not over.
-            self.cancel_answer();
-            self.outputs.push_back(ResponderOutput::Command(ConversationCommand::Withdraw));
-            if let Some(earlier) = self.history.take_back() {
-                self.pending = earlier;
-            }
-        }
-        if self.pending.len() + text.len() >= LONGEST_TURN {
-            let why = format!("more than {LONGEST_TURN} octets of words in one turn: further words are dropped");
-            return self.note(format!("problem: {why}"), json!({ "event": "problem", "why": why }));
-        }
-        if !self.pending.is_empty() {
-            self.pending.push(' ');
-        }
-        self.pending.push_str(text);
-        self.filler = None;
-    }
-
-    /// Withdraws the early response, because more words of the caller have followed.
-    fn withdraw_early(&mut self) {
-        if self.answer.as_ref().is_some_and(|answer| answer.early) {
-            self.cancel_answer();
-            self.outputs.push_back(ResponderOutput::Command(ConversationCommand::Withdraw));
-        }
-    }
-
-    /// Sets the time at which the caller's turn ends if no more words follow.
-    fn set_turn_end(&mut self, now: Instant) {
-        if self.caller_speaks || self.pending.is_empty() || !self.running.is_empty() {
-            return;
-        }
-        let wait = self.config.patience.of(words::wait_after(&self.pending));
-        self.turn_ends = Some(self.paused_at.map_or(now, |paused| (paused + wait).max(now)));
-    }
-
-    /// Handles the end of the caller's turn.
-    fn turn_ended(&mut self, now: Instant) {
-        self.turn_ends = None;
-        self.rounds = 0;
-        let text = std::mem::take(&mut self.pending);
-        if text.is_empty() {
-            return;
-        }
-        self.history.caller(text);
-        self.outputs.push_back(ResponderOutput::Command(ConversationCommand::HoldBack(false)));
-        match &mut self.answer {
-            Some(answer) => {
-                answer.early = false;
-                if answer.text.trim().is_empty() {
-                    self.filler = Some((now + FILLER, 0));
-                }
-                if answer.ended {
-                    self.answer_ended(now);
-                }
-            }
-            None => self.start_answer(now, false),
-        }
-    }
-
-    fn handle_digit(&mut self, now: Instant, digit: char) {
-        (self.silence, self.silence_prompts_sent) = (None, 0);
-        if digit != '#' && self.digits.len() < MAX_DIGITS {
-            self.digits.push(digit);
-        }
-        self.digits_complete_at = Some(now + DIGITS_TIMEOUT);
-        if digit == '#' || self.digits.len() >= MAX_DIGITS {
-            self.complete_digits(now);
-        }
-    }
-
-    fn complete_digits(&mut self, now: Instant) {
-        self.digits_complete_at = None;
-        let digits: Vec<String> = std::mem::take(&mut self.digits).chars().map(String::from).collect();
-        let text = if digits.is_empty() { "#".to_owned() } else { digits.join(" ") };
-        self.add_words(&format!("(pressed the keys {text})"));
-        if self.running.is_empty() && !self.is_ending {
-            self.turn_ended(now);
-        }
-    }
-
-    /// Handles an interruption of the agent by the caller.
-    fn interrupted(&mut self) {
-        if let Some(answer) = self.answer.take_if(|answer| !answer.early) {
-            self.outputs.push_back(ResponderOutput::CancelAnswer);
-            // The caller may have heard a part of the text.
-            self.history.agent(answer.text, answer.heard, Vec::new());
-        }
-        self.history.interrupted();
-        self.report_lines(false);
-        self.filler = None;
-        self.interrupted_without_words = true;
-    }
-
-    fn start_answer(&mut self, now: Instant, early: bool) {
-        self.ask_model(now, early, false);
-        let hold = ResponderOutput::Command(ConversationCommand::HoldBack(early));
-        self.outputs.push_back(hold);
-        if !early {
-            self.filler = Some((now + FILLER, 0));
-        }
-    }
-
-    fn ask_model(&mut self, now: Instant, early: bool, is_retry: bool) {
-        let id = self.next_answer;
-        self.next_answer += 1;
-        let mut messages = self.history.messages(&self.prompt);
-        if !self.pending.is_empty() {
-            messages.push(json!({ "role": "user", "content": self.pending }));
-        }
-        self.outputs.push_back(ResponderOutput::AskModel { id, messages });
-        self.answer = Some(ModelAnswer {
-            id,
-            early,
-            text: String::new(),
-            heard: 0,
-            filter: SpokenFilter::default(),
-            calls: Vec::new(),
-            ended: false,
-            is_retry,
-            due: now + self.config.model.timeout(),
-        });
-        self.silence = None;
-    }
-
-    fn cancel_answer(&mut self) {
-        if self.answer.take().is_some() {
-            self.outputs.push_back(ResponderOutput::CancelAnswer);
-        }
-    }
-
-    /// Takes a piece of the model's response. A piece for an abandoned request is ignored.
-    pub(super) fn handle_piece(&mut self, now: Instant, id: u64, piece: Piece) {
-        let timeout = self.config.model.timeout();
-        let Some(answer) = self.answer.as_mut().filter(|answer| answer.id == id) else { return };
-        match piece {
-            Piece::Text(text) => {
-                answer.due = now + timeout;
-                let text = answer.filter.push(&text);
-                if text.is_empty() {
-                    return;
-                }
-                if !text.trim().is_empty() {
-                    self.filler = None;
-                }
-                answer.text.push_str(&text);
-                self.outputs.push_back(ResponderOutput::Command(say(text, false)));
-            }
-            Piece::End(calls) => {
-                let rest = answer.filter.rest();
-                answer.text.push_str(&rest);
-                answer.calls = calls;
-                answer.ended = true;
-                if !answer.text.is_empty() {
-                    self.outputs.push_back(ResponderOutput::Command(say(rest, true)));
-                }
-                if !answer.early {
-                    self.answer_ended(now);
-                }
-            }
-            Piece::Failed { why, for_good } => {
-                let (early, is_retry) = (answer.early, answer.is_retry);
-                let fresh = answer.text.trim().is_empty();
-                let failure = EngineFailure::new(Engine::Model, why);
-                if fresh && !is_retry && !for_good {
-                    self.report(failure, EngineEffect::Recovered);
-                    self.ask_model(now, early, true);
-                } else {
-                    self.engine_failed(failure);
-                }
-            }
-        }
-    }
-
-    /// Handles a complete response after the end of the caller's turn. The caller may now hear the response.
-    fn answer_ended(&mut self, now: Instant) {
-        let Some(answer) = self.answer.take() else { return };
-        self.outputs.push_back(ResponderOutput::CancelAnswer);
-        let says_nothing = answer.text.trim().is_empty();
-        self.history.agent(answer.text, answer.heard, answer.calls.clone());
-        if answer.calls.is_empty() {
-            self.filler = None;
-            self.failures = 0;
-            if says_nothing {
-                self.say(&self.phrases().repeat.clone());
-            }
-            return self.wait_in_silence(now);
-        }
-        self.rounds += 1;
-        if self.rounds > MAX_ROUNDS + 1 {
-            answer.calls.iter().for_each(|call| self.result(call, Err("not run".to_owned())));
-            let why = "the model called tools in too many rounds";
-            return self.engine_failed(EngineFailure::new(Engine::Model, why));
-        }
-        for call in answer.calls {
-            self.run(now, &call, says_nothing);
-        }
-        if self.running.is_empty() && !self.is_ending {
-            self.start_answer(now, false);
-        }
-    }
-
-    fn run(&mut self, now: Instant, call: &ToolCall, says_nothing: bool) {
-        let action = match self.tools.action(call) {
-            _ if self.rounds > MAX_ROUNDS => ToolAction::Refused("too many tools in a row: answer now".to_owned()),
-            action => action,
-        };
-        let name = &call.name;
-        self.note(format!("tool {name} runs"), json!({ "event": "tool", "tool": name, "id": call.id }));
-        match action {
-            ToolAction::HangUp => {
-                if says_nothing {
-                    self.say(&self.phrases().goodbye.clone());
-                }
-                self.result(call, Ok("the call ends".to_owned()));
-                self.end_after_playout(ConversationEnd::Hangup);
-            }
-            ToolAction::SendDigits(digits) => {
-                self.outputs.push_back(ResponderOutput::Command(ConversationCommand::SendDigits(digits)));
-                self.result(call, Ok("pressed".to_owned()));
-            }
-            ToolAction::Record(on) => {
-                self.outputs.push_back(ResponderOutput::Record(on));
-                self.result(call, Ok("done".to_owned()));
-            }
-            ToolAction::Transfer(name, to) => {
-                if says_nothing {
-                    self.say(&self.phrases().transfer.clone());
-                }
-                let event = format!(
-                    "The caller was to be connected with {name}, but nobody answered. Tell the caller, and go on."
-                );
-                let then = AgentSpec { history: self.history.lines(), event: Some(event.into()), ..self.spec.clone() };
-                self.result(call, Ok("the caller is being connected".to_owned()));
-                self.end_after_playout(ConversationEnd::Run(Box::new(tools::transfer(to, Some(then)))));
-            }
-            ToolAction::Collected(values) => {
-                self.result(call, Ok("thank you".to_owned()));
-                if let Some(closing_message) = self.spec.closing_message.clone() {
-                    self.say(&closing_message);
-                }
-                self.end_after_playout(ConversationEnd::Handoff(Some(values.to_string())));
-            }
-            ToolAction::Ask(tool, arguments) => {
-                if let Some(words) = self.tools.says(name).filter(|_| says_nothing) {
-                    self.outputs.push_back(ResponderOutput::Command(ConversationCommand::Filler(words.to_string())));
-                } else if says_nothing {
-                    self.filler = Some((now + FILLER, 0));
-                }
-                self.running.push(call.id.clone());
-                self.outputs.push_back(ResponderOutput::Run { id: call.id.clone(), tool, arguments });
-            }
-            ToolAction::Refused(why) => self.result(call, Err(why)),
-        }
-    }
-
-    /// Takes the result of a tool's request.
-    pub(super) fn handle_tool_result(&mut self, now: Instant, id: &str, result: Result<String, String>) {
-        let Some(at) = self.running.iter().position(|one| one == id) else { return };
-        self.running.remove(at);
-        let call = ToolCall { id: id.to_owned(), ..ToolCall::default() };
-        if let Err(why) = &result {
-            self.report(EngineFailure::new(Engine::Tool, why), EngineEffect::Recovered);
-        }
-        self.result(&call, result);
-        if self.running.is_empty() && !self.is_ending {
-            if !self.pending.is_empty() {
-                let text = std::mem::take(&mut self.pending);
-                self.history.caller(text);
-            }
-            self.start_answer(now, false);
-        }
-    }
-
-    fn result(&mut self, call: &ToolCall, result: Result<String, String>) {
-        let (text, ok) = match result {
-            Ok(text) => (text, true),
-            Err(why) => (json!({ "error": why }).to_string(), false),
-        };
-        let shown = if ok { "done" } else { "failed" };
-        self.note(format!("tool call {} {shown}", call.id), json!({ "event": "tool_result", "id": call.id, "ok": ok }));
-        self.history.result(call.id.clone(), text);
-    }
-
-    /// Handles a failure of the recogniser.
-    fn recognition_failed(&mut self, why: &str) {
-        self.recognition_failures += 1;
-        let misses_words = self.words_due.take().is_some();
-        if misses_words {
-            self.note(format!("no recognition result: {why}"), json!({ "event": "words_missing", "why": why }));
-        }
-        let failure = EngineFailure::new(Engine::Recogniser, why);
-        // A recogniser that is off, or whose address is not allowed, does not get better.
-        let for_good = why == SPEECH_TO_TEXT_OFF || why.contains("allow_networks");
-        if for_good {
-            self.recognition_failures = MAX_RECOGNITION_FAILURES + 1;
-        }
-        if self.recognition_failures > MAX_RECOGNITION_FAILURES {
-            return self.engine_failed(failure);
-        }
-        self.report(failure, EngineEffect::Recovered);
-        self.outputs.push_back(ResponderOutput::RestartRecognition);
-        // A caller who has said nothing is not asked to say it again.
-        let repeats = self.recognition_failures == 2 && (misses_words || self.caller_speaks);
-        if repeats || misses_words && self.is_idle() {
-            self.say(&self.phrases().repeat.clone());
-        }
-    }
-
-    /// Handles the repeated failure of an engine. The agent apologises, and then transfers the caller to the fallback,
-    /// if the agent has a fallback.
-    fn engine_failed(&mut self, failure: EngineFailure) {
-        self.cancel_answer();
-        self.filler = None;
-        let pending = std::mem::take(&mut self.pending);
-        if !pending.is_empty() {
-            self.history.caller(pending);
-        }
-        self.turn_ends = None;
-        self.outputs.push_back(ResponderOutput::Command(ConversationCommand::HoldBack(false)));
-        self.failures += 1;
-        let fallback = self.config.fallback.clone();
-        let gives_up = fallback.is_none()
-            && (self.failures >= MAX_FAILURES || self.recognition_failures > MAX_RECOGNITION_FAILURES);
-        let ends_call = gives_up && self.spec.collect_schema.is_none();
-        self.report(failure.clone(), if ends_call { EngineEffect::Fatal } else { EngineEffect::Noticed });
-        let phrases = self.phrases().clone();
-        self.say(&phrases.apology);
-        match fallback {
-            Some(to) => self.fall_back(&phrases, to.0, failure),
-            None if gives_up => self.give_up(),
-            None => {}
-        }
-    }
-
-    fn report(&mut self, failure: EngineFailure, effect: EngineEffect) {
-        self.outputs.push_back(ResponderOutput::EngineFailed(failure.with_effect(effect)));
-    }
-
-    fn fall_back(&mut self, phrases: &PhraseConfig, to: Address, failure: EngineFailure) {
-        self.note(format!("the caller is connected with {to}"), json!({ "event": "fallback", "to": to.to_string() }));
-        self.say(&phrases.transfer);
-        self.end_after_playout(ConversationEnd::Run(Box::new(tools::fall_back(to, failure))));
-    }
-
-    fn end_after_playout(&mut self, end: ConversationEnd) {
-        if !std::mem::replace(&mut self.is_ending, true) {
-            self.cancel_answer();
-            (self.silence, self.filler, self.turn_ends, self.words_due) = (None, None, None, None);
-            self.report_lines(true);
-            self.outputs.push_back(ResponderOutput::Command(ConversationCommand::HoldBack(false)));
-            self.outputs.push_back(ResponderOutput::Command(ConversationCommand::EndAfter(end)));
-        }
-    }
-
-    /// Ends the conversation after failures. If the conversation collects values, it ends without the values. Every
-    /// other conversation ends with a goodbye and hangs up.
-    fn give_up(&mut self) {
-        let goodbye = self.phrases().goodbye.clone();
-        match self.spec.collect_schema {
-            Some(_) => self.end_after_playout(ConversationEnd::Handoff(None)),
-            None => {
-                self.say(&goodbye);
-                self.end_after_playout(ConversationEnd::Hangup);
-            }
-        }
+    /// Whether no request, no tool call, no turn and no sequence of digits is open.
+    fn is_idle(&self) -> bool {
+        self.held.is_none()
+            && self.answer.is_none()
+            && self.running.is_empty()
+            && self.pending.is_empty()
+            && self.digits.is_empty()
     }
 
     /// Reports the new lines of the dialogue. If `all` is true, the report includes the lines that the caller is about
@@ -655,99 +339,28 @@ impl Responder {
         self.outputs.extend(self.history.take_lines(all).into_iter().map(ResponderOutput::Utterance));
     }
 
-    /// Handles all timeouts that are due at `now`.
-    pub(super) fn handle_timeout(&mut self, now: Instant) {
-        if self.is_ending {
-            (self.ends_at, self.digits_complete_at) = (None, None);
-            return;
+    /// Returns the work that follows the conversation. `why` is the reason of the end, if the agent has not ended it.
+    pub(super) fn finish(mut self, now: Instant, why: EndReason) -> Ending {
+        let at = self.at(now);
+        let why = self.end_reason.unwrap_or(why);
+        self.interrupted();
+        let pending = std::mem::take(&mut self.pending);
+        if !pending.is_empty() {
+            self.history.caller(pending);
         }
-        if self.turn_ends.is_some_and(|at| at <= now) {
-            self.turn_ended(now);
+        let question = self.script.end_question(why, at).map(|question| {
+            let mut messages = self.history.messages(&self.script.turn(at).prompt);
+            messages.push(json!({ "role": "system", "content": question.prompt }));
+            ModelQuestion { messages, tools: Vec::new(), fields: question.model }
+        });
+        Ending {
+            script: self.script,
+            question,
+            why,
+            began: self.began.time,
+            ended: at,
+            dialogue: self.history.dialogue(),
         }
-        if self.digits_complete_at.is_some_and(|at| at <= now) {
-            self.complete_digits(now);
-        }
-        if let Some(answer) = self.answer.as_ref().filter(|answer| !answer.ended && answer.due <= now) {
-            let why = format!("no text in {} s", self.config.model.timeout_seconds);
-            self.handle_piece(now, answer.id, Piece::Failed { why, for_good: false });
-        }
-        if let Some((_, count)) = self.filler.filter(|(at, _)| *at <= now) {
-            self.fill(now, count);
-        }
-        if let Some((_, missed)) = self.words_due.filter(|(at, _)| *at <= now) {
-            self.words_missed(now, missed);
-        }
-        if self.silence.is_some_and(|at| at <= now) {
-            self.handle_silence(now);
-        }
-        if self.ends_at.is_some_and(|at| at <= now) {
-            self.time_is_up(now);
-        }
-    }
-
-    /// Says a filler phrase.
-    fn fill(&mut self, now: Instant, count: u32) {
-        let phrases = self.phrases();
-        let text = if count == 0 { phrases.wait.clone() } else { phrases.still_waiting.clone() };
-        if !text.trim().is_empty() {
-            self.outputs.push_back(ResponderOutput::Command(ConversationCommand::Filler(text.to_string())));
-        }
-        self.filler = (count < STILL_WAITING.1).then(|| (now + STILL_WAITING.0, count + 1));
-    }
-
-    /// Handles a missing recognition result after speech of the caller.
-    fn words_missed(&mut self, now: Instant, missed: bool) {
-        if !self.is_idle() || self.agent_speaks {
-            self.words_due = None;
-            return;
-        }
-        if missed {
-            return self.recognition_failed("the recogniser does not answer");
-        }
-        self.words_due = Some((now + NO_WORDS_TIMEOUT, true));
-        let text = self.phrases().wait.clone();
-        self.outputs.push_back(ResponderOutput::Command(ConversationCommand::Filler(text.to_string())));
-    }
-
-    /// Starts the silence timer if both the caller and the agent are idle.
-    fn wait_in_silence(&mut self, now: Instant) {
-        if self.is_idle() && !self.agent_speaks && !self.caller_speaks && !self.is_ending {
-            let longest = Duration::from_secs(self.config.silence_seconds.into());
-            self.silence = Some(now + self.spec.silence.unwrap_or(longest));
-        }
-    }
-
-    fn handle_silence(&mut self, now: Instant) {
-        self.silence = None;
-        if !self.is_idle() || self.words_due.is_some() {
-            return self.wait_in_silence(now);
-        }
-        let phrases = self.phrases().clone();
-        if self.silence_prompts_sent >= self.config.silence_prompts {
-            self.note("the caller is silent".to_owned(), json!({ "event": "silence" }));
-            return self.give_up();
-        }
-        self.silence_prompts_sent += 1;
-        self.say(&phrases.silence);
-        if phrases.silence.trim().is_empty() {
-            self.wait_in_silence(now);
-        }
-    }
-
-    fn time_is_up(&mut self, now: Instant) {
-        let phrases = self.phrases().clone();
-        if std::mem::replace(&mut self.warned, true) {
-            self.ends_at = None;
-            self.note("the call has reached max_seconds".to_owned(), json!({ "event": "max_seconds" }));
-            return self.give_up();
-        }
-        self.ends_at = Some(now + WARNING);
-        self.outputs.push_back(ResponderOutput::Command(ConversationCommand::Filler(phrases.ending.to_string())));
-    }
-
-    /// Whether no request, no tool call, no turn and no sequence of digits is open.
-    fn is_idle(&self) -> bool {
-        self.answer.is_none() && self.running.is_empty() && self.pending.is_empty() && self.digits.is_empty()
     }
 
     fn phrases(&self) -> &PhraseConfig {
@@ -767,10 +380,6 @@ impl Responder {
     }
 }
 
-fn say(token: String, last: bool) -> ConversationCommand {
-    ConversationCommand::Say { token, last, language: None, interrupt_policy: InterruptPolicy::default() }
-}
-
 /// Returns the inputs of the caller that interrupt the agent.
 pub(super) fn interrupted_by(interruptions: Interruptions) -> Inputs {
     match interruptions {
@@ -783,3 +392,6 @@ pub(super) fn interrupted_by(interruptions: Interruptions) -> Inputs {
 #[cfg(test)]
 #[path = "responder_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+mod script_tests;

@@ -1,36 +1,48 @@
 use tandem_call::program::instruction::Instruction;
 
+use jiff::Timestamp;
+use tandem_call::engine::{Engine, EngineEffect, SPEECH_TO_TEXT_OFF};
+use tandem_dialect::conversation::ConversationEnd;
+
+use super::super::chat::{Piece, ToolCall};
 use super::super::config::TransferDestination;
+use super::super::tools::ConfiguredScript;
 use super::*;
 
 /// A responder on a virtual clock.
-struct Stage {
-    responder: Responder,
-    now: Instant,
-    outputs: Vec<ResponderOutput>,
+pub(super) struct Stage {
+    pub(super) responder: Responder,
+    pub(super) now: Instant,
+    pub(super) outputs: Vec<ResponderOutput>,
     thought: u64,
 }
 
-fn config(more: &str) -> Arc<AgentConfig> {
+pub(super) fn config(more: &str) -> Arc<AgentConfig> {
     let text = format!(r#"{{"name":"a","prompt":"You are.","model":{{"url":"http://127.0.0.1/v1"}}{more}}}"#);
     Arc::new(serde_json::from_str(&text).unwrap())
 }
 
 impl Stage {
-    fn new(more: &str) -> Self {
+    pub(super) fn new(more: &str) -> Self {
         Self::with(config(more), AgentSpec::default())
     }
 
-    fn with(config: Arc<AgentConfig>, spec: AgentSpec) -> Self {
+    pub(super) fn with(config: Arc<AgentConfig>, spec: AgentSpec) -> Self {
+        let script = ConfiguredScript::new(&config, &spec);
+        Self::with_script(config, spec, Box::new(script))
+    }
+
+    pub(super) fn with_script(config: Arc<AgentConfig>, spec: AgentSpec, script: Box<dyn AgentScript>) -> Self {
         #[expect(clippy::disallowed_methods, reason = "any Instant will do as the start of a virtual clock")]
         let now = Instant::now();
-        let mut stage = Self { responder: Responder::new(config, spec), now, outputs: Vec::new(), thought: 0 };
+        let responder = Responder::new(config, spec, script, Now { instant: now, time: Timestamp::UNIX_EPOCH });
+        let mut stage = Self { responder, now, outputs: Vec::new(), thought: 0 };
         stage.responder.begin(now);
         stage.obey();
         stage
     }
 
-    fn obey(&mut self) {
+    pub(super) fn obey(&mut self) {
         while let Some(act) = self.responder.poll_output() {
             if let ResponderOutput::AskModel { id, .. } = &act {
                 self.thought = *id;
@@ -39,13 +51,13 @@ impl Stage {
         }
     }
 
-    fn event(&mut self, event: ConversationEvent) {
+    pub(super) fn event(&mut self, event: ConversationEvent) {
         self.responder.handle_event(self.now, event);
         self.obey();
     }
 
     /// Advances the clock and handles every timeout that becomes due.
-    fn passes(&mut self, ms: u64) {
+    pub(super) fn passes(&mut self, ms: u64) {
         let end = self.now + Duration::from_millis(ms);
         while let Some(due) = self.responder.poll_timeout().filter(|due| *due <= end) {
             self.now = self.now.max(due);
@@ -55,26 +67,32 @@ impl Stage {
         self.now = end;
     }
 
-    fn says(&mut self, text: &str) {
+    pub(super) fn says(&mut self, text: &str) {
         self.event(ConversationEvent::CallerSpeaking(true));
         self.event(ConversationEvent::CallerSpeaking(false));
         self.event(prompt(text));
     }
 
-    fn answers(&mut self, piece: Piece) {
+    pub(super) fn answers(&mut self, piece: Piece) {
         self.responder.handle_piece(self.now, self.thought, piece);
         self.obey();
     }
 
-    fn take(&mut self) -> Vec<ResponderOutput> {
+    pub(super) fn web_answers(&mut self, id: &str, status: u16, body: &str) {
+        self.responder.handle_response(self.now, id, Ok(&response(status, body)));
+        self.obey();
+    }
+
+    pub(super) fn take(&mut self) -> Vec<ResponderOutput> {
         std::mem::take(&mut self.outputs)
     }
 
     /// Returns the messages of the last request to the model.
-    fn request(&self) -> Option<Vec<String>> {
+    pub(super) fn request(&self) -> Option<Vec<String>> {
         self.outputs.iter().rev().find_map(|act| match act {
-            ResponderOutput::AskModel { messages, .. } => Some(
-                messages
+            ResponderOutput::AskModel { question, .. } => Some(
+                question
+                    .messages
                     .iter()
                     .map(|one| {
                         format!("{}: {}", one["role"].as_str().unwrap(), one["content"].as_str().unwrap_or_default())
@@ -86,7 +104,7 @@ impl Stage {
     }
 
     /// Returns the texts that the agent says. Filler phrases are in brackets.
-    fn speech(&self) -> String {
+    pub(super) fn speech(&self) -> String {
         let texts = self.outputs.iter().filter_map(|act| match act {
             ResponderOutput::Command(ConversationCommand::Say { token, .. }) => Some(token.clone()),
             ResponderOutput::Command(ConversationCommand::Phrase(text)) => Some(text.clone()),
@@ -96,23 +114,39 @@ impl Stage {
         texts.collect()
     }
 
-    fn parting(&self) -> Option<&ConversationEnd> {
+    pub(super) fn parting(&self) -> Option<&ConversationEnd> {
         self.outputs.iter().find_map(|act| match act {
             ResponderOutput::Command(ConversationCommand::EndAfter(parting)) => Some(parting),
             _ => None,
         })
     }
+
+    pub(super) fn request_of_application(&mut self, request: tandem_call::conversation::ConversationRequest) {
+        self.responder.handle_request(self.now, request);
+        self.obey();
+    }
 }
 
-fn prompt(text: &str) -> ConversationEvent {
-    ConversationEvent::Prompt { text: text.to_owned(), language: "en".to_owned(), last: true }
+pub(super) fn prompt(text: &str) -> ConversationEvent {
+    ConversationEvent::Prompt { text: text.to_owned(), language: "en".to_owned(), last: true, end_of_turn: None }
 }
 
-fn text(text: &str) -> Piece {
+fn response(status: u16, body: &str) -> tandem_http::Response {
+    tandem_http::Response {
+        status,
+        headers: http::HeaderMap::new(),
+        body: body.to_owned().into(),
+        final_url: String::new(),
+        redirects: Vec::new(),
+        elapsed: Duration::ZERO,
+    }
+}
+
+pub(super) fn text(text: &str) -> Piece {
     Piece::Text(text.to_owned())
 }
 
-fn call(name: &str, arguments: &str) -> Piece {
+pub(super) fn call(name: &str, arguments: &str) -> Piece {
     Piece::End(vec![ToolCall { id: "c1".into(), name: name.into(), arguments: arguments.into() }])
 }
 
@@ -238,12 +272,11 @@ fn tools_run_after_the_turn_and_their_results_go_to_the_model() {
     let mut stage = Stage::new(tools);
     stage.says("Where is my order?");
     stage.answers(call("order", r#"{"number":7}"#));
-    assert!(!stage.outputs.iter().any(|act| matches!(act, ResponderOutput::Run { .. })), "he may go on");
+    assert!(!stage.outputs.iter().any(|act| matches!(act, ResponderOutput::Send(_))), "he may go on");
     stage.passes(60);
-    assert!(stage.outputs.iter().any(|act| matches!(act, ResponderOutput::Run { .. })));
+    assert!(stage.outputs.iter().any(|act| matches!(act, ResponderOutput::Send(_))));
     stage.take();
-    stage.responder.handle_tool_result(stage.now, "c1", Err("status 500: oops".to_owned()));
-    stage.obey();
+    stage.web_answers("c1", 500, "oops");
     let request = stage.request().unwrap();
     assert_eq!(request.last().unwrap(), r#"tool: {"error":"status 500: oops"}"#);
     stage.answers(call("hang_up", "{}"));
@@ -325,17 +358,16 @@ fn an_unanswered_transfer_returns_the_caller_to_the_agent() {
     stage.passes(60);
     stage.answers(text("I connect you."));
     stage.answers(call("transfer", r#"{"to":"sales"}"#));
-    let Some(ConversationEnd::Run(program)) = stage.parting() else { panic!("{:?}", stage.outputs) };
-    let [_, tandem_call::program::instruction::Instruction::Converse(again)] = program.instructions.as_slice() else {
-        panic!("{program:?}")
+    let Some(ConversationEnd::RunThenReturn { program, agent }) = stage.parting() else {
+        panic!("{:?}", stage.outputs)
     };
-    let tandem_call::conversation::ConversationTarget::Agent(agent) = &again.spec.with else { panic!() };
+    assert!(matches!(program.instructions[..], [Instruction::Dial(_)]), "{program:?}");
     assert_eq!(agent.history.len(), 2);
     let mut again = Stage::with(config(tools), (**agent).clone());
     let request = again.request().unwrap();
     assert!(request.last().unwrap().contains("nobody answered"), "{request:?}");
     again.answers(text("Nobody is there."));
-    assert_eq!(TransferDestination(Address::from("+15551230001")).0.to_string(), "+15551230001");
+    assert_eq!(TransferDestination(tandem_call::address::Address::from("+15551230001")).0.to_string(), "+15551230001");
 }
 
 /// Returns the failures that the agent has reported, with their consequences.
@@ -420,7 +452,6 @@ fn a_failed_tool_is_reported_to_the_call() {
     stage.says("Where is my order?");
     stage.passes(60);
     stage.answers(call("order", "{}"));
-    stage.responder.handle_tool_result(stage.now, "c1", Err("status 500: no".to_owned()));
-    stage.obey();
+    stage.web_answers("c1", 500, "no");
     assert_eq!(failures(&stage), [(Engine::Tool, EngineEffect::Recovered)]);
 }

@@ -1,284 +1,258 @@
-//! The tools of an agent: the description of each tool for the model, and the action of each tool call.
+//! The script of an agent that the configuration defines: its prompt and its tools. An agent that a document defines has a script of
+//! a dialect instead.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tandem_call::address::Address;
 use tandem_call::conversation::AgentSpec;
 use tandem_call::engine::{EngineEffect, EngineFailure};
 use tandem_call::program::instruction::{AfterBridge, Dial, DialTarget, Instruction, Program};
-use tandem_http::{Client, Request, Timeouts};
-use tandem_routing::agent_program;
+use tandem_dialect::agent::{
+    AfterRun, AgentAction, AgentScript, Fillers, Response, ScriptCall, ScriptRequest, ScriptResult, ScriptStep,
+    ScriptTool, TurnSettings,
+};
+use tandem_http::{Request, Timeouts};
 use url::Url;
 
-use super::chat::ToolCall;
-use super::config::{HttpTool, ToolConfig};
+use super::config::{AgentConfig, HttpTool, PhraseConfig, ToolConfig};
+use super::schema::{drop_undeclared, fault};
 
 /// Maximum length of a tool's result for the model, in octets.
 const LONGEST_RESULT: usize = 8 * 1024;
 /// Maximum length of a web server's response, in octets.
-const LARGEST: usize = 256 * 1024;
+pub(super) const LARGEST: usize = 256 * 1024;
 /// Maximum ringing time of the destination of a transfer.
 const RINGING: Duration = Duration::from_secs(30);
 /// Name of the tool that ends a conversation whose purpose is to collect values.
 pub(super) const COLLECTED: &str = "collected";
+/// Name of the tool that reports the values so far.
+pub(super) const COLLECTED_SO_FAR: &str = "collected_so_far";
 
-/// The action that a tool call requests.
-#[derive(Clone, PartialEq, Debug)]
-pub(super) enum ToolAction {
-    /// End the call.
-    HangUp,
-    /// Send these DTMF digits to the caller.
-    SendDigits(String),
-    /// Start (`true`) or stop (`false`) a recording.
-    Record(bool),
-    /// Transfer the caller to the destination with this name.
-    Transfer(String, Address),
-    /// Send a request to a web server, with these arguments.
-    Ask(Arc<HttpTool>, Map<String, Value>),
-    /// End the conversation, because the model knows all values to collect.
-    Collected(Value),
-    /// No action, because the tool call is not possible. The text is the reason, for the model.
-    Refused(String),
-}
-
-/// The tools of one conversation.
+/// The script of an agent of the configuration.
 #[derive(Debug)]
-pub(super) struct Tools {
-    all: Vec<Tool>,
+pub(super) struct ConfiguredScript {
+    prompt: Arc<str>,
+    tools: Vec<ToolConfig>,
+    /// The schema of the values that the conversation collects.
     collects: Option<Value>,
+    /// The schema of the values that are known so far, if these are reported.
+    collects_so_far: Option<Value>,
+    closing_message: Option<Arc<str>>,
+    phrases: PhraseConfig,
 }
 
-#[derive(Debug)]
-enum Tool {
-    Own(ToolConfig),
-    Http(Arc<HttpTool>),
-}
+impl ConfiguredScript {
+    /// Creates the script. The settings in `spec` take precedence over the configuration.
+    pub(super) fn new(config: &AgentConfig, spec: &AgentSpec) -> Self {
+        let collects: Option<Value> = spec.collect_schema.as_ref().and_then(|text| serde_json::from_str(text).ok());
+        let collects_so_far = collects.as_ref().filter(|_| spec.reports_partial_results).map(without_required);
+        Self {
+            prompt: spec.prompt.clone().or_else(|| config.prompt.clone()).unwrap_or_default(),
+            tools: config.tools.clone(),
+            collects,
+            collects_so_far,
+            closing_message: spec.closing_message.clone(),
+            phrases: config.phrases.clone(),
+        }
+    }
 
-impl Tools {
-    /// Creates the tools from the configuration. `collects` is the JSON schema of the values that the conversation
-    /// collects.
-    pub(super) fn new(all: &[ToolConfig], collects: Option<&str>) -> Self {
-        let tool = |one: &ToolConfig| match one {
-            ToolConfig::Http(tool) => Tool::Http(Arc::new((**tool).clone())),
-            own => Tool::Own(own.clone()),
+    fn described(&self) -> Vec<ScriptTool> {
+        let own = |name: &str, about: &str, schema: &Value| ScriptTool {
+            name: name.to_owned(),
+            description: about.to_owned(),
+            parameters: schema.clone(),
+            ..ScriptTool::default()
         };
-        let collects = collects.and_then(|text| serde_json::from_str(text).ok());
-        Self { all: all.iter().map(tool).collect(), collects }
-    }
-
-    /// Returns the descriptions of the tools, in the JSON format of the model's API.
-    pub(super) fn described(&self) -> Vec<Value> {
         let collected = self.collects.iter().map(|schema| {
-            function(
-                COLLECTED,
-                "Call this as soon as you know all of these values. The conversation ends then.",
-                schema.clone(),
-            )
+            let about = "Call this as soon as you know all of these values. The conversation ends then.";
+            own(COLLECTED, about, schema)
         });
-        self.all.iter().map(Tool::described).chain(collected).collect()
+        let so_far = self.collects_so_far.iter().map(|schema| {
+            let about = "Call this each time the caller has given or corrected a value, with all values that you know so far. Ask for the next value in the same answer.";
+            own(COLLECTED_SO_FAR, about, schema)
+        });
+        self.tools.iter().map(described).chain(collected).chain(so_far).collect()
     }
 
-    /// Returns the phrase that the agent says when this tool starts.
-    pub(super) fn says(&self, name: &str) -> Option<Arc<str>> {
-        self.all.iter().find_map(|tool| match tool {
-            Tool::Http(tool) if &*tool.name == name => tool.say.clone(),
-            _ => None,
+    /// Returns the step of a call of the tool that collects values.
+    fn collect(&self, name: &str, arguments: &mut Value) -> Option<ScriptStep> {
+        let (schema, is_final) = match name {
+            COLLECTED => (self.collects.as_ref()?, true),
+            COLLECTED_SO_FAR => (self.collects_so_far.as_ref()?, false),
+            _ => return None,
+        };
+        drop_undeclared(schema, arguments);
+        if let Some(fault) = fault(schema, arguments) {
+            return Some(ScriptStep::refused(fault));
+        }
+        let values = arguments.to_string();
+        Some(match is_final {
+            true => {
+                let closing = self.closing_message.iter().map(|text| AgentAction::Say(text.to_string()));
+                done("thank you", closing.chain([AgentAction::Stop(Some(values))]))
+            }
+            false => done("noted", [AgentAction::ReportPartialResult(values)]),
         })
     }
+}
 
-    /// Converts a tool call to an action, and checks the arguments against the schema of the tool.
-    pub(super) fn action(&self, call: &ToolCall) -> ToolAction {
+impl AgentScript for ConfiguredScript {
+    fn turn(&mut self, _: Timestamp) -> TurnSettings {
+        TurnSettings { prompt: self.prompt.to_string(), tools: self.described(), model: Map::new() }
+    }
+
+    fn call(&mut self, call: &ScriptCall, _: Timestamp) -> ScriptStep {
         let text = if call.arguments.trim().is_empty() { "{}" } else { &call.arguments };
         let arguments: Map<String, Value> = match serde_json::from_str(text) {
             Ok(arguments) => arguments,
-            Err(error) => return ToolAction::Refused(format!("the arguments are no JSON object: {error}")),
+            Err(error) => return ScriptStep::refused(format!("the arguments are no JSON object: {error}")),
         };
         let mut arguments = Value::Object(arguments);
-        if let Some(schema) = self.collects.as_ref().filter(|_| call.name == COLLECTED) {
-            drop_undeclared(schema, &mut arguments);
-            return match fault(schema, &arguments) {
-                None => ToolAction::Collected(arguments),
-                Some(fault) => ToolAction::Refused(fault),
-            };
+        if let Some(step) = self.collect(&call.name, &mut arguments) {
+            return step;
         }
-        let Some(tool) = self.all.iter().find(|tool| tool.name() == call.name) else {
-            return ToolAction::Refused(format!("there is no tool {:?}", call.name));
+        let Some(tool) = self.tools.iter().find(|tool| tool.name() == call.name) else {
+            return ScriptStep::refused(format!("there is no tool {:?}", call.name));
         };
-        let schema = tool.schema();
+        let schema = schema(tool);
         drop_undeclared(&schema, &mut arguments);
         if let Some(fault) = fault(&schema, &arguments) {
-            return ToolAction::Refused(fault);
+            return ScriptStep::refused(fault);
         }
-        let Value::Object(arguments) = arguments else { return ToolAction::Refused("not an object".to_owned()) };
+        let Value::Object(arguments) = arguments else { return ScriptStep::refused("not an object") };
         let text = |name: &str| arguments.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         match tool {
-            Tool::Own(ToolConfig::HangUp) => ToolAction::HangUp,
-            Tool::Own(ToolConfig::SendDigits) => {
+            ToolConfig::HangUp => {
+                let goodbye = AgentAction::SayUnlessSaid(self.phrases.goodbye.to_string());
+                done("the call ends", [goodbye, AgentAction::HangUp])
+            }
+            ToolConfig::SendDigits => {
                 let digits = text("digits");
                 let fits =
                     (1..=64).contains(&digits.len()) && digits.chars().all(|one| "0123456789*#ABCDw".contains(one));
-                if fits {
-                    ToolAction::SendDigits(digits)
-                } else {
-                    ToolAction::Refused("digits are 0-9, *, #, and w for a pause".to_owned())
+                match fits {
+                    true => done("pressed", [AgentAction::SendDigits(digits)]),
+                    false => ScriptStep::refused("digits are 0-9, *, #, and w for a pause"),
                 }
             }
-            Tool::Own(ToolConfig::Record) => {
-                ToolAction::Record(arguments.get("on").and_then(Value::as_bool).unwrap_or(true))
+            ToolConfig::Record => {
+                let on = arguments.get("on").and_then(Value::as_bool).unwrap_or(true);
+                done("done", [AgentAction::Record(on)])
             }
-            Tool::Own(ToolConfig::Transfer(to)) => match to.get_key_value(&text("to")) {
-                Some((name, place)) => ToolAction::Transfer(name.clone(), place.0.clone()),
-                None => ToolAction::Refused("there is no such destination".to_owned()),
+            ToolConfig::Transfer(to) => match to.get_key_value(&text("to")) {
+                Some((name, place)) => {
+                    let phrase = AgentAction::SayUnlessSaid(self.phrases.transfer.to_string());
+                    let event = format!(
+                        "The caller was to be connected with {name}, but nobody answered. Tell the caller, and go on."
+                    );
+                    let then = AfterRun::Return { event: Some(event) };
+                    let program = Box::new(transfer(place.0.clone()));
+                    done("the caller is being connected", [phrase, AgentAction::Run { program, then }])
+                }
+                None => ScriptStep::refused("there is no such destination"),
             },
-            Tool::Http(tool) => ToolAction::Ask(Arc::clone(tool), arguments),
-            // Never reached, because `Tools::new` stores such a tool as `Tool::Http`.
-            Tool::Own(ToolConfig::Http(_)) => ToolAction::Refused("there is no such tool".to_owned()),
-        }
-    }
-}
-
-impl Tool {
-    fn name(&self) -> &str {
-        match self {
-            Self::Own(tool) => tool.name(),
-            Self::Http(tool) => &tool.name,
+            ToolConfig::Http(tool) => {
+                ScriptStep::Request(ScriptRequest { id: call.id.clone(), request: tool_request(tool, arguments) })
+            }
         }
     }
 
-    fn schema(&self) -> Value {
-        let object = |properties: Value| {
-            let required: Vec<String> = properties.as_object().into_iter().flat_map(Map::keys).cloned().collect();
-            json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
+    fn answered(&mut self, _: &str, answer: Result<&Response, String>, _: Timestamp) -> ScriptStep {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(why) => return ScriptStep::failed(why),
         };
-        match self {
-            Self::Own(ToolConfig::HangUp) => object(json!({})),
-            Self::Own(ToolConfig::SendDigits) => object(json!({ "digits": { "type": "string" } })),
-            Self::Own(ToolConfig::Record) => object(json!({ "on": { "type": "boolean" } })),
-            Self::Own(ToolConfig::Transfer(to)) => {
-                let names: Vec<&String> = to.keys().collect();
-                object(json!({ "to": { "type": "string", "enum": names } }))
-            }
-            Self::Own(ToolConfig::Http(tool)) => tool.parameters.clone(),
-            Self::Http(tool) => tool.parameters.clone(),
+        let text = String::from_utf8_lossy(&answer.body);
+        let end = text.char_indices().map(|(at, _)| at).find(|at| *at >= LONGEST_RESULT).unwrap_or(text.len());
+        let text = text.get(..end).unwrap_or_default();
+        match answer.status {
+            200..300 => ScriptStep::text(text),
+            status => ScriptStep::failed(format!("status {status}: {text}")),
         }
     }
-
-    fn described(&self) -> Value {
-        let about = match self {
-            Self::Own(ToolConfig::HangUp) => {
-                "End the call. Only when the caller has said goodbye or has nothing more to ask. Say goodbye in the same answer."
-            }
-            Self::Own(ToolConfig::SendDigits) => "Press keys of the telephone.",
-            Self::Own(ToolConfig::Record) => "Begin (on: true) or end (on: false) a recording of the call.",
-            Self::Own(ToolConfig::Transfer(_)) => "Connect the caller with somebody else. You leave the call.",
-            Self::Own(ToolConfig::Http(tool)) => &tool.description,
-            Self::Http(tool) => &tool.description,
-        };
-        function(self.name(), about, self.schema())
-    }
 }
 
-fn function(name: &str, about: &str, parameters: Value) -> Value {
-    json!({ "type": "function", "function": { "name": name, "description": about, "parameters": parameters } })
+/// A successful result with actions.
+fn done(text: &str, actions: impl IntoIterator<Item = AgentAction>) -> ScriptStep {
+    let actions = actions.into_iter().collect();
+    ScriptStep::Result(ScriptResult { text: Ok(text.to_owned()), actions, ..ScriptResult::default() })
 }
 
-/// Drops the members that no schema declares, at every depth: the caller may have persuaded the model to add them. The
-/// members of an object without `properties` are not known, so an inner object of this kind keeps all its members. So
-/// does an object whose schema allows `additionalProperties`.
-fn drop_undeclared(schema: &Value, value: &mut Value) {
-    drop_members(schema, value, true);
-}
-
-fn drop_members(schema: &Value, value: &mut Value, is_outer: bool) {
-    match value {
-        Value::Object(members) => {
-            let properties = schema.get("properties").and_then(Value::as_object);
-            let others = schema.get("additionalProperties").filter(|others| **others != Value::Bool(false));
-            if others.is_none() && (properties.is_some() || is_outer) {
-                members.retain(|name, _| properties.is_some_and(|properties| properties.contains_key(name)));
-            }
-            for (name, member) in members {
-                let own = properties.and_then(|properties| properties.get(name)).or(others);
-                own.into_iter().for_each(|own| drop_members(own, member, false));
-            }
-        }
-        Value::Array(items) => {
-            let own = schema.get("items").into_iter();
-            own.for_each(|own| items.iter_mut().for_each(|item| drop_members(own, item, false)));
-        }
-        _ => {}
-    }
-}
-
-/// Checks a value against a schema. Returns a text about the first violation, or `None` if there is no violation. The
-/// function checks types, `required` and `enum`, in objects and arrays. The web server of the tool checks the other
-/// keywords of JSON Schema.
-fn fault(schema: &Value, value: &Value) -> Option<String> {
-    let fits = |kind: &str| match kind {
-        "object" => value.is_object(),
-        "array" => value.is_array(),
-        "string" => value.is_string(),
-        "integer" => value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|number| number.fract() == 0.0),
-        "number" => value.is_number(),
-        "boolean" => value.is_boolean(),
-        "null" => value.is_null(),
-        _ => true,
+/// Returns the JSON schema of a tool's arguments.
+fn schema(tool: &ToolConfig) -> Value {
+    let object = |properties: Value| {
+        let required: Vec<String> = properties.as_object().into_iter().flat_map(Map::keys).cloned().collect();
+        json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
     };
-    let kinds: Vec<&str> = match schema.get("type") {
-        Some(Value::String(kind)) => vec![kind],
-        Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).collect(),
-        _ => Vec::new(),
-    };
-    if !kinds.is_empty() && !kinds.iter().any(|kind| fits(kind)) {
-        return Some(format!("{value} is not of type {}", kinds.join(" or ")));
-    }
-    if let Some(Value::Array(choices)) = schema.get("enum")
-        && !choices.contains(value)
-    {
-        return Some(format!("{value} is none of {}", Value::Array(choices.clone())));
-    }
-    let named = |name: &str| schema.get(name).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-    if let Value::Object(object) = value {
-        if let Some(missing) = named("required").find(|name| !object.contains_key(*name)) {
-            return Some(format!("{missing:?} is missing"));
+    match tool {
+        ToolConfig::HangUp => object(json!({})),
+        ToolConfig::SendDigits => object(json!({ "digits": { "type": "string" } })),
+        ToolConfig::Record => object(json!({ "on": { "type": "boolean" } })),
+        ToolConfig::Transfer(to) => {
+            let names: Vec<&String> = to.keys().collect();
+            object(json!({ "to": { "type": "string", "enum": names } }))
         }
-        let properties = schema.get("properties")?.as_object()?;
-        return object.iter().find_map(|(name, value)| {
-            let why = fault(properties.get(name)?, value)?;
-            Some(format!("{name}: {why}"))
-        });
+        ToolConfig::Http(tool) => tool.parameters.clone(),
     }
-    let items = schema.get("items")?;
-    value.as_array()?.iter().find_map(|item| fault(items, item))
 }
 
-/// Sends the request of a tool. Returns a text for the model that describes the response.
-pub async fn call_tool(client: Client, tool: Arc<HttpTool>, arguments: Map<String, Value>) -> Result<String, String> {
-    let (url, body) = request_of(&tool, arguments);
+fn described(tool: &ToolConfig) -> ScriptTool {
+    let about = match tool {
+        ToolConfig::HangUp => {
+            "End the call. Only when the caller has said goodbye or has nothing more to ask. Say goodbye in the same answer."
+        }
+        ToolConfig::SendDigits => "Press keys of the telephone.",
+        ToolConfig::Record => "Begin (on: true) or end (on: false) a recording of the call.",
+        ToolConfig::Transfer(_) => "Connect the caller with somebody else. You leave the call.",
+        ToolConfig::Http(tool) => &tool.description,
+    };
+    let fillers = match tool {
+        ToolConfig::Http(tool) => Fillers::of_each_language(tool.say.iter().map(ToString::to_string)),
+        _ => Fillers::default(),
+    };
+    ScriptTool {
+        name: tool.name().to_owned(),
+        description: about.to_owned(),
+        parameters: schema(tool),
+        fillers,
+        ..ScriptTool::default()
+    }
+}
+
+/// Returns the description of a tool in the JSON format of the model's API.
+pub(super) fn function(tool: &ScriptTool) -> Value {
+    let ScriptTool { name, description, parameters, .. } = tool;
+    json!({ "type": "function", "function": { "name": name, "description": description, "parameters": parameters } })
+}
+
+/// Returns the schema of an object whose members may all be missing.
+fn without_required(schema: &Value) -> Value {
+    let mut schema = schema.clone();
+    if let Value::Object(members) = &mut schema {
+        members.remove("required");
+    }
+    schema
+}
+
+/// Returns the request of a tool.
+fn tool_request(tool: &HttpTool, arguments: Map<String, Value>) -> Request {
+    let (url, body) = request_of(tool, arguments);
     let mut headers: Vec<(String, String)> =
         tool.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     if body.is_some() {
         headers.push(("Content-Type".to_owned(), "application/json".to_owned()));
     }
-    let request = Request {
+    Request {
         method: tool.method.clone(),
         url: url.into(),
         headers,
         body: body.unwrap_or_default().into(),
         timeouts: Timeouts { connect: None, total: tool.timeout },
         max_body: LARGEST,
-    };
-    let answer = client.send(&request).await.map_err(|error| error.to_string())?;
-    let text = String::from_utf8_lossy(&answer.body);
-    let end = text.char_indices().map(|(at, _)| at).find(|at| *at >= LONGEST_RESULT).unwrap_or(text.len());
-    let text = text.get(..end).unwrap_or_default();
-    if (200..300).contains(&answer.status) {
-        Ok(text.to_owned())
-    } else {
-        Err(format!("status {}: {text}", answer.status))
     }
 }
 
@@ -299,22 +273,20 @@ fn request_of(tool: &HttpTool, mut arguments: Map<String, Value>) -> (Url, Optio
     (url, None)
 }
 
-/// Creates a program that transfers the caller. If the destination does not answer, the agent `then` continues. If
-/// `then` is `None`, the call ends.
-pub(super) fn transfer(to: Address, then: Option<AgentSpec>) -> Program {
+/// Creates a program that transfers the caller.
+pub(super) fn transfer(to: Address) -> Program {
     let dial = Dial {
         ring_tone: Some("us".to_owned()),
         after: AfterBridge::Hangup,
         ..Dial::new(vec![DialTarget::new(to)], RINGING)
     };
-    let then = then.map(|agent| agent_program(agent).instructions).unwrap_or_default();
-    Program { instructions: [Instruction::Dial(dial)].into_iter().chain(then).collect(), warnings: Vec::new() }
+    Program { instructions: vec![Instruction::Dial(dial)], warnings: Vec::new() }
 }
 
 /// The program that connects the caller with the fallback `to` after the failure of an engine. If the fallback does not
 /// answer, the call ends because of the failure.
 pub(super) fn fall_back(to: Address, failure: EngineFailure) -> Program {
-    let mut program = transfer(to, None);
+    let mut program = transfer(to);
     program.instructions.push(give_up(failure));
     program
 }
@@ -326,11 +298,39 @@ pub(super) fn give_up(failure: EngineFailure) -> Instruction {
 
 #[cfg(test)]
 mod tests {
+    use tandem_dialect::agent::ToolFault;
+
+    use super::super::chat::ToolCall;
     use super::*;
 
-    fn tools(text: &str, collects: Option<&str>) -> Tools {
-        let all: Vec<ToolConfig> = serde_json::from_str(text).unwrap();
-        Tools::new(&all, collects)
+    fn tools(text: &str, collects: Option<&str>) -> ConfiguredScript {
+        let config = format!(r#"{{"name":"a","model":{{"url":"http://127.0.0.1/v1"}},"tools":{text}}}"#);
+        let config: AgentConfig = serde_json::from_str(&config).unwrap();
+        let spec = AgentSpec {
+            collect_schema: collects.map(Into::into),
+            reports_partial_results: true,
+            ..AgentSpec::default()
+        };
+        ConfiguredScript::new(&config, &spec)
+    }
+
+    fn step(script: &mut ConfiguredScript, call: &ToolCall) -> ScriptStep {
+        script.call(call, Timestamp::UNIX_EPOCH)
+    }
+
+    /// Returns the reason why a call was refused.
+    fn refusal(step: ScriptStep) -> Option<String> {
+        match step {
+            ScriptStep::Result(ScriptResult { text: Err(ToolFault::Refused(why)), .. }) => Some(why),
+            _ => None,
+        }
+    }
+
+    fn actions(step: ScriptStep) -> Vec<AgentAction> {
+        match step {
+            ScriptStep::Result(result) => result.actions,
+            ScriptStep::Request(_) => panic!("a request"),
+        }
     }
 
     fn call(name: &str, arguments: &str) -> ToolCall {
@@ -339,42 +339,47 @@ mod tests {
 
     #[test]
     fn a_transfer_goes_to_configured_destinations_only() {
-        let tools = tools(r#"["hang_up", { "name": "transfer", "to": { "sales": "+15551230001" } }]"#, None);
-        let action = |arguments: &str| tools.action(&call("transfer", arguments));
-        assert_eq!(action(r#"{"to":"sales"}"#), ToolAction::Transfer("sales".into(), Address::from("+15551230001")));
-        assert!(matches!(action(r#"{"to":"+4479"}"#), ToolAction::Refused(_)));
-        assert!(matches!(action("{"), ToolAction::Refused(_)));
-        assert_eq!(tools.action(&call("hang_up", "")), ToolAction::HangUp);
-        assert!(matches!(tools.action(&call("rm", "{}")), ToolAction::Refused(_)));
-        assert_eq!(tools.described()[1]["function"]["parameters"]["properties"]["to"]["enum"], json!(["sales"]));
+        let mut tools = tools(r#"["hang_up", { "name": "transfer", "to": { "sales": "+15551230001" } }]"#, None);
+        assert_eq!(tools.described()[1].parameters["properties"]["to"]["enum"], json!(["sales"]));
+        let mut transfer = |arguments: &str| step(&mut tools, &call("transfer", arguments));
+        match &actions(transfer(r#"{"to":"sales"}"#))[..] {
+            [
+                AgentAction::SayUnlessSaid(_),
+                AgentAction::Run { program, then: AfterRun::Return { event: Some(event) } },
+            ] => {
+                assert_eq!(**program, super::transfer(Address::from("+15551230001")));
+                assert!(event.contains("sales"), "{event}");
+            }
+            actions => panic!("{actions:?}"),
+        }
+        assert!(refusal(transfer(r#"{"to":"+4479"}"#)).is_some());
+        assert!(refusal(transfer("{")).is_some());
+        assert_eq!(actions(step(&mut tools, &call("hang_up", ""))).last(), Some(&AgentAction::HangUp));
+        assert!(refusal(step(&mut tools, &call("rm", "{}"))).is_some());
     }
 
     #[test]
     fn arguments_of_a_tool_call_are_checked_against_their_schema() {
-        let tools = tools(
+        let mut tools = tools(
             r#"[{ "name": "order", "url": "http://127.0.0.1/", "parameters": { "number": { "type": "integer" }, "kind": { "enum": ["a", "b"] } } }]"#,
             None,
         );
-        let why = |arguments: &str| match tools.action(&call("order", arguments)) {
-            ToolAction::Refused(why) => why,
-            action => format!("{action:?}"),
-        };
+        let mut why = |arguments: &str| refusal(step(&mut tools, &call("order", arguments))).unwrap_or_default();
         assert_eq!(why(r#"{"kind":"a"}"#), "\"number\" is missing");
         assert_eq!(why(r#"{"kind":"a","number":"7"}"#), "number: \"7\" is not of type integer");
         assert_eq!(why(r#"{"kind":"c","number":7}"#), "kind: \"c\" is none of [\"a\",\"b\"]");
-        assert!(why(r#"{"kind":"a","number":7}"#).starts_with("Ask("));
+        assert_eq!(why(r#"{"kind":"a","number":7}"#), "");
     }
 
     #[test]
     fn undeclared_arguments_of_a_tool_call_are_dropped() {
         let ask = |table: Value, arguments: Value| {
-            let tools = tools(&json!([table]).to_string(), None);
-            match tools.action(&call("t", &arguments.to_string())) {
-                ToolAction::Ask(tool, arguments) => {
-                    let (url, body) = request_of(&tool, arguments);
-                    (url.to_string(), body.unwrap_or_default())
+            let mut tools = tools(&json!([table]).to_string(), None);
+            match step(&mut tools, &call("t", &arguments.to_string())) {
+                ScriptStep::Request(ScriptRequest { request, .. }) => {
+                    (request.url, String::from_utf8(request.body.to_vec()).unwrap())
                 }
-                action => panic!("{action:?}"),
+                step => panic!("{step:?}"),
             }
         };
         let id = json!({ "id": { "type": "string" } });
@@ -416,10 +421,15 @@ mod tests {
     #[test]
     fn incomplete_collected_values_are_refused() {
         let schema = r#"{"type":"object","required":["age"],"properties":{"age":{"type":"integer"}}}"#;
-        let tools = tools("[]", Some(schema));
-        assert!(matches!(tools.action(&call(COLLECTED, "{}")), ToolAction::Refused(_)));
-        assert_eq!(tools.action(&call(COLLECTED, r#"{"age":3}"#)), ToolAction::Collected(json!({ "age": 3 })));
-        assert_eq!(tools.described()[0]["function"]["name"], COLLECTED);
+        let mut tools = tools("[]", Some(schema));
+        assert!(refusal(step(&mut tools, &call(COLLECTED, "{}"))).is_some());
+        let collected = actions(step(&mut tools, &call(COLLECTED, r#"{"age":3}"#)));
+        assert_eq!(collected, [AgentAction::Stop(Some(r#"{"age":3}"#.to_owned()))]);
+        assert_eq!(tools.described()[0].name, COLLECTED);
+        // A value may still be missing in a report of the values so far, but its type is checked.
+        let so_far = |arguments: &str| call(COLLECTED_SO_FAR, arguments);
+        assert_eq!(actions(step(&mut tools, &so_far("{}"))), [AgentAction::ReportPartialResult("{}".to_owned())]);
+        assert!(refusal(step(&mut tools, &so_far(r#"{"age":"old"}"#))).is_some());
     }
 
     #[test]

@@ -24,9 +24,24 @@ const COMPLETE_ANSWERS: [&str; 16] = [
     "yes", "no", "yeah", "nope", "yep", "ok", "okay", "sure", "thanks", "ja", "nein", "oui", "non", "si", "sí", "hello",
 ];
 
-/// Returns the length of the pause after which the turn of the calling party is complete. `text` is the last recognised
-/// text.
-pub(crate) fn wait_after(text: &str) -> Duration {
+/// Probability below which the caller has probably not finished, and above which he probably has.
+const END_OF_TURN: (f32, f32) = (0.3, 0.7);
+
+/// Returns the length of the pause after which the turn of the calling party is complete. `text` is the last recognised text.
+/// `end_of_turn` is the recogniser's probability that the caller has finished. Words that need a continuation, and digits, take
+/// precedence over a high probability.
+pub(crate) fn wait_after(text: &str, end_of_turn: Option<f32>) -> Duration {
+    let wait = wait_after_words(text);
+    match end_of_turn {
+        Some(probability) if probability < END_OF_TURN.0 => wait.max(Duration::from_millis(1_000)),
+        Some(probability) if probability > END_OF_TURN.1 && wait <= Duration::from_millis(300) => {
+            Duration::from_millis(50)
+        }
+        _ => wait,
+    }
+}
+
+fn wait_after_words(text: &str) -> Duration {
     let text = text.trim();
     let last = text.split_whitespace().next_back().map(bare).unwrap_or_default();
     let only = bare(text);
@@ -67,7 +82,7 @@ mod tests {
 
     #[test]
     fn the_wait_for_the_end_of_a_turn_depends_on_its_last_words() {
-        let wait = |text: &str| wait_after(text).as_millis();
+        let wait = |text: &str| wait_after(text, None).as_millis();
         assert_eq!(wait("I would like to"), 1_000);
         assert_eq!(wait("My number is, um."), 1_000, "some engines put a full stop behind everything");
         assert_eq!(wait("It is 4 5 6"), 600);
@@ -75,6 +90,16 @@ mod tests {
         assert_eq!(wait("What are your hours?"), 50);
         assert_eq!(wait("Yeah"), 50);
         assert_eq!(wait("tomorrow at noon please"), 300);
+    }
+
+    #[test]
+    fn a_recogniser_that_estimates_the_end_of_a_turn_makes_the_wait_longer_or_shorter() {
+        let wait = |text: &str, probability| wait_after(text, Some(probability)).as_millis();
+        assert_eq!(wait("tomorrow at noon please", 0.9), 50);
+        assert_eq!(wait("tomorrow at noon please", 0.5), 300);
+        assert_eq!(wait("What are your hours?", 0.1), 1_000);
+        assert_eq!(wait("I would like to", 0.9), 1_000, "the words need a continuation");
+        assert_eq!(wait("It is 4 5 6", 0.9), 600, "more digits may follow");
     }
 
     #[test]

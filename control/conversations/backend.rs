@@ -3,14 +3,16 @@
 use std::time::Instant;
 
 use serde_json::Value;
-use tandem_call::conversation::Utterance;
+use tandem_call::command::Command;
+use tandem_call::conversation::{ConversationRequest, Utterance};
 use tandem_call::engine::EngineFailure;
 use tandem_call::stream::{StreamFailure, StreamFault};
+use tandem_dialect::agent::{EndReason, Pronunciation};
 use tandem_dialect::conversation::{ConversationCommand, ConversationEvent, ConversationWire};
 use tandem_http::websocket::{Socket, SocketMessage};
 use tandem_id::Now;
 
-use tandem_agent::{Agent, AgentOutput};
+use tandem_agent::{Agent, AgentOutput, EndReport};
 
 /// The other side of a conversation.
 pub(super) enum ConversationBackend {
@@ -30,10 +32,16 @@ pub(super) enum BackendMessage {
     Closed(StreamFailure),
     /// Start (`true`) or stop (`false`) a recording.
     Record(bool),
+    /// Carry out a command for the leg.
+    LegCommand(Box<Command>),
+    /// Write a warning to the log of the call.
+    Warn(String),
     /// Start speech recognition again.
     RestartRecognition,
     /// A line of the dialogue: words that the caller said or heard.
     Utterance(Utterance),
+    /// The values that are known so far, as a JSON object.
+    PartialResult(String),
     /// A line for the call's log. The fields are the text and the data of the line.
     Note(String, Value),
     /// An engine of the agent failed.
@@ -63,6 +71,25 @@ impl ConversationBackend {
         }
     }
 
+    /// Returns the replacements in the text that is spoken.
+    pub(super) fn pronunciations(&self) -> Vec<Pronunciation> {
+        match self {
+            Self::Application(..) => Vec::new(),
+            Self::Agent(agent) => agent.pronunciations().to_vec(),
+        }
+    }
+
+    /// Passes a request of an application to the agent. Returns `false` if the other side is no agent.
+    pub(super) fn request(&mut self, now: Instant, request: ConversationRequest) -> bool {
+        match self {
+            Self::Application(..) => false,
+            Self::Agent(agent) => {
+                agent.handle_request(now, request);
+                true
+            }
+        }
+    }
+
     /// Whether the other side reports the failures of the recogniser, with the consequence for the call.
     pub(super) fn reports_recognition(&self) -> bool {
         matches!(self, Self::Agent(_))
@@ -87,19 +114,28 @@ impl ConversationBackend {
             Self::Agent(agent) => match agent.next().await {
                 AgentOutput::Command(ask) => BackendMessage::Command(ask),
                 AgentOutput::Record(on) => BackendMessage::Record(on),
+                AgentOutput::LegCommand(command) => BackendMessage::LegCommand(command),
+                AgentOutput::Warn(text) => BackendMessage::Warn(text),
                 AgentOutput::RestartRecognition => BackendMessage::RestartRecognition,
                 AgentOutput::Note(text, data) => BackendMessage::Note(text, data),
                 AgentOutput::EngineFailed(failure) => BackendMessage::EngineFailed(failure),
                 AgentOutput::Utterance(line) => BackendMessage::Utterance(line),
+                AgentOutput::PartialResult(values) => BackendMessage::PartialResult(values),
             },
         }
     }
 
-    /// Closes the connection. `malformed` says whether the reason is an invalid message.
-    pub(super) async fn close(self, malformed: bool) {
-        if let Self::Application(socket, wire) = self {
-            let (code, reason) = if malformed { wire.malformed() } else { wire.close_reason() };
-            socket.close(code, reason).await;
+    /// Closes the connection of an application. `malformed` says whether the reason is an invalid message. Lets an agent do the
+    /// work that follows its conversation, and returns the reports of the agent. `why` is the reason of the end, if the agent has
+    /// not ended the conversation.
+    pub(super) async fn finish(self, malformed: bool, why: EndReason) -> Vec<EndReport> {
+        match self {
+            Self::Application(socket, wire) => {
+                let (code, reason) = if malformed { wire.malformed() } else { wire.close_reason() };
+                socket.close(code, reason).await;
+                Vec::new()
+            }
+            Self::Agent(agent) => agent.finish(why).await,
         }
     }
 }

@@ -16,24 +16,29 @@
 mod backend;
 mod live;
 mod log;
+mod onset;
 mod phrases;
+mod playout;
+mod pronunciation;
 mod realtime;
 mod turn_taking;
 
-use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use tandem_agent::{Agent, Agents};
-use tandem_audio::{AudioError, AudioLoader, Loaded};
+use tandem_agent::{Agent, Agents, EndReport};
+use tandem_audio::AudioLoader;
 use tandem_call::command::Command;
-use tandem_call::conversation::{ConversationSpec, ConversationStatus, ConversationTarget, NO_AGENT, Utterance};
+use tandem_call::conversation::{
+    ConversationRequest, ConversationSpec, ConversationStatus, ConversationTarget, NO_AGENT, Utterance,
+};
 use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
 use tandem_call::recognition::RecognitionSpec;
 use tandem_call::recording::{RecordingChannels, RecordingSource, RecordingSpec};
 use tandem_call::stream::{CallOver, StreamFailure, StreamFault};
+use tandem_dialect::agent::{AgentScript, EndReason};
 use tandem_dialect::conversation::{ConversationEnd, ConversationEvent, ConversationWire};
 use tandem_history::call_port::CallPort;
 use tandem_host::clock;
@@ -44,11 +49,12 @@ use tandem_media as media;
 use tandem_metrics::timings::{Count, Timing, Timings};
 use tandem_speech::recognise::{self, RecogniseError, Recogniser, RecognitionSession};
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet};
 
 use backend::{BackendMessage, ConversationBackend};
 pub use live::{ConversationFigures, ConversationState, FailedEngine, LiveConversation};
 use log::ConversationLog;
+use onset::Onset;
+use playout::{Playout, Progress};
 use turn_taking::{ConversationFact, TurnOutput, TurnTaking};
 
 /// Maximum number of inputs that wait for a conversation's task.
@@ -83,6 +89,8 @@ pub struct NewConversation {
     pub spec: ConversationSpec,
     /// The wire format of the application's messages. `None` for an agent.
     pub wire: Option<Box<dyn ConversationWire>>,
+    /// The script of an agent that a document defines, or the reason why its definition is not valid.
+    pub script: Option<Result<Box<dyn AgentScript>, String>>,
     /// The ids of the conversation and of the leg in the provider's form, for the log.
     pub provider_ids: (String, String),
 }
@@ -116,6 +124,10 @@ pub enum ConversationUpdate {
     Command(Box<Command>),
     /// A line of the dialogue between the caller and an agent.
     Utterance(Utterance),
+    /// The agent knows these values so far. The text is a JSON object.
+    PartialResult(String),
+    /// A part of the agent's definition, or of an answer of its web server, was ignored.
+    Warned(String),
     /// An engine that works for the conversation failed.
     EngineFailed(EngineFailure),
     /// The agent hangs up.
@@ -127,6 +139,7 @@ pub enum ConversationUpdate {
 enum ConversationInput {
     Mark(Arc<str>),
     Digit(char),
+    Request(ConversationRequest),
     Stop,
 }
 
@@ -159,9 +172,13 @@ impl Conversations {
         let handle = ConversationHandle { id: new.id, op: new.op, live: Arc::clone(&live), inputs: sender };
         let shared = Arc::clone(self);
         tokio::spawn(async move {
-            let status = run(&shared, &*call, new, inputs, live).await;
+            let leg = new.leg;
+            let (status, after) = run(&shared, &*call, new, inputs, live).await;
             // The call may be over.
             let _ = call.report(ConversationUpdate::Over(status));
+            if let Some(after) = after {
+                log::log_reports(&*call, leg, after.await);
+            }
         });
         handle
     }
@@ -176,6 +193,11 @@ impl ConversationHandle {
     /// Reports a DTMF digit from the caller.
     pub fn digit(&self, digit: char) {
         self.send_input(ConversationInput::Digit(digit));
+    }
+
+    /// Passes a request of an application to the conversation.
+    pub fn ask(&self, request: ConversationRequest) {
+        self.send_input(ConversationInput::Request(request));
     }
 
     /// Ends the conversation.
@@ -198,23 +220,39 @@ async fn run(
     new: NewConversation,
     mut inputs: mpsc::Receiver<ConversationInput>,
     live: Arc<LiveConversation>,
-) -> ConversationStatus {
-    let NewConversation { leg, mut spec, wire, account, provider_ids, .. } = new;
+) -> (ConversationStatus, Option<AfterEnd>) {
+    let NewConversation { leg, mut spec, wire, script, account, provider_ids, .. } = new;
+    let script = match script.transpose() {
+        Ok(script) => script,
+        Err(why) => {
+            let why = StreamFault::Internal.because(format!("the definition of the agent is not valid: {why}"));
+            return (ConversationStatus::Failed { after_start: false, why }, None);
+        }
+    };
+    // A document that defines an agent may name a model of its provider. Without an entry of this name, the default agent applies.
+    if let ConversationTarget::Agent(agent) = &mut spec.with
+        && agent.script.is_some()
+        && shared.agents.load().find(&account, &agent.name).is_none()
+    {
+        agent.name = Arc::from("");
+    }
     if let ConversationTarget::Agent(agent) = &spec.with
-        && let Some(config) = shared.agents.load_full().get(&agent.name).filter(|config| config.model.is_realtime())
+        && let Some(config) =
+            shared.agents.load_full().find(&account, &agent.name).filter(|config| config.model.is_realtime())
     {
         let (agent, config, client) = ((**agent).clone(), Arc::clone(config), shared.client.of_account(&account));
-        let new = realtime::NewRealtime { leg, provider_ids, config, agent, client, live };
+        let new = realtime::NewRealtime { leg, provider_ids, config, agent, script, client, live };
         return realtime::run(shared, call, new, inputs).await;
     }
-    let opening = open_backend(shared, &account, &mut spec, wire);
+    let opening = open_backend(shared, &account, &mut spec, wire, script);
     let mut backend = tokio::select! {
         opened = opening => match opened {
             Ok(backend) => backend,
-            Err(why) => return ConversationStatus::Failed { after_start: false, why },
+            Err(why) => return (ConversationStatus::Failed { after_start: false, why }, None),
         },
-        () = stopped(&mut inputs) => return ConversationStatus::Completed,
+        () = stopped(&mut inputs) => return (ConversationStatus::Completed, None),
     };
+    let pronunciations = backend.pronunciations();
     let (sink, tap) = media::tap(TAP_FRAMES, media::TapCodec::L16(ORDER));
     let (source, writer) = media::source(media::SourceCodec::L16(media::SourceRate::Hz8000, ORDER), LONGEST);
     let mut task = ConversationTask {
@@ -224,32 +262,27 @@ async fn run(
         turn_taking: TurnTaking::new(spec),
         shared,
         call,
-        account,
-        writer,
-        made: HashMap::new(),
-        making: HashMap::new(),
-        makers: JoinSet::new(),
-        cleared: 0,
+        playout: Playout::new(shared.audio.clone(), account, writer),
         recognition: None,
     };
+    task.turn_taking.set_pronunciations(pronunciations);
     let end = match task.begin(&mut backend, sink, source).await {
         Ok(()) => task.run_loop(&mut backend, tap, inputs).await,
         Err(why) => Err(why),
     };
     task.log.end(task.turn_taking.totals());
     match end {
-        Ok(End::Stopped) => {
-            backend.close(false).await;
-            ConversationStatus::Completed
+        Ok(End::Stopped) => (ConversationStatus::Completed, Some(Box::pin(backend.finish(false, EndReason::Caller)))),
+        Ok(End::Over { status, malformed }) => (status, Some(Box::pin(backend.finish(malformed, EndReason::Caller)))),
+        Err(why) => {
+            let status = ConversationStatus::Failed { after_start: true, why };
+            (status, Some(Box::pin(backend.finish(false, EndReason::Failed))))
         }
-        Ok(End::Over { status, malformed }) => {
-            // The close runs in a task of its own, so that the call can continue.
-            tokio::spawn(async move { backend.close(malformed).await });
-            status
-        }
-        Err(why) => ConversationStatus::Failed { after_start: true, why },
     }
 }
+
+/// The work that follows a conversation. The call does not wait for it. The results are reports to web servers.
+type AfterEnd = Pin<Box<dyn Future<Output = Vec<EndReport>> + Send>>;
 
 /// Connects to the application, or creates the agent.
 async fn open_backend(
@@ -257,13 +290,19 @@ async fn open_backend(
     account: &AccountName,
     spec: &mut ConversationSpec,
     wire: Option<Box<dyn ConversationWire>>,
+    script: Option<Box<dyn AgentScript>>,
 ) -> Result<ConversationBackend, StreamFailure> {
     let client = shared.client.of_account(account);
     match (spec.with.clone(), wire) {
         (ConversationTarget::Agent(agent), _) => {
-            let unknown = || StreamFault::Internal.because(format!("{NO_AGENT} has the name {:?}", agent.name));
-            let config = Arc::clone(shared.agents.load_full().get(&agent.name).ok_or_else(unknown)?);
-            Ok(ConversationBackend::Agent(Box::new(Agent::new(config, client, *agent, spec))))
+            let unknown = || {
+                StreamFault::Internal.because(match agent.name.is_empty() {
+                    true => NO_AGENT.to_owned(),
+                    false => format!("{NO_AGENT} has the name {:?}", agent.name),
+                })
+            };
+            let config = Arc::clone(shared.agents.load_full().find(account, &agent.name).ok_or_else(unknown)?);
+            Ok(ConversationBackend::Agent(Box::new(Agent::new(config, client, *agent, spec, script))))
         }
         (ConversationTarget::Application(url), Some(wire)) => {
             let began = clock::now().instant;
@@ -291,6 +330,7 @@ fn recognition_spec(spec: &ConversationSpec) -> RecognitionSpec {
         no_profanity: spec.no_profanity,
         punctuation: true,
         at_pauses: spec.words_decide_interruption,
+        digits: false,
     }
 }
 
@@ -313,49 +353,13 @@ struct ConversationTask<'a> {
     log: ConversationLog<'a>,
     shared: &'a Conversations,
     call: &'a dyn CallPort<ConversationUpdate>,
-    account: AccountName,
-    writer: media::StreamWriter,
-    /// The audio of the pieces that are not yet played, as octets.
-    made: HashMap<u64, Bytes>,
-    making: HashMap<u64, AbortHandle>,
-    makers: JoinSet<(u64, Result<Loaded, AudioError>)>,
-    /// Number of times that the source was cleared. A mark that was set before the latest clear is ignored.
-    cleared: u64,
+    /// The audio of the pieces that are not yet played.
+    playout: Playout,
     recognition_spec: RecognitionSpec,
     recognition: Option<RecognitionSession>,
     /// Detects a voice earlier than the recogniser does. This detector is used only if recognised words decide about
     /// interruptions.
     onset: Option<Onset>,
-}
-
-/// Number of consecutive frames with a possible voice after which the playout pauses. Two frames are 40 ms.
-const ONSET_FRAMES: u8 = 2;
-
-/// Level in dBFS above which a sound may be a voice. Callers are louder than this level. Noise and the echo of the
-/// agent are mostly quieter.
-const VOICE_LEVEL_DBFS: f32 = -35.0;
-
-/// Detects that the caller may have started to speak.
-struct Onset {
-    activity: media::VoiceActivity,
-    active: u8,
-}
-
-impl Default for Onset {
-    fn default() -> Self {
-        Self { activity: media::VoiceActivity::new(media::SampleRate::Hz8000), active: 0 }
-    }
-}
-
-impl Onset {
-    /// Takes the next 20 ms of audio. Returns `true` at the moment when the caller may have started to speak.
-    fn push(&mut self, samples: &[i16]) -> bool {
-        let activity = self.activity.handle_frame(samples);
-        // The detector needs some time until it reports a voice. Before that, a loud sound counts as a voice.
-        let active = activity.active || (activity.sound && activity.level > VOICE_LEVEL_DBFS);
-        self.active = if active { self.active.saturating_add(1) } else { 0 };
-        self.active == ONSET_FRAMES
-    }
 }
 
 impl ConversationTask<'_> {
@@ -414,11 +418,16 @@ impl ConversationTask<'_> {
                         BackendMessage::Malformed(why) => self.turn_taking.malformed(why),
                         BackendMessage::Closed(why) => return Err(why),
                         BackendMessage::Record(on) => self.call.report(ConversationUpdate::Command(Box::new(record(on))))?,
+                        BackendMessage::LegCommand(command) => self.call.report(ConversationUpdate::Command(command))?,
+                        BackendMessage::Warn(text) => self.call.report(ConversationUpdate::Warned(text))?,
                         BackendMessage::Note(text, data) => self.log.of_agent(text, data),
                         BackendMessage::EngineFailed(failure) => {
                             self.call.report(ConversationUpdate::EngineFailed(failure))?;
                         }
                         BackendMessage::Utterance(line) => self.call.report(ConversationUpdate::Utterance(line))?,
+                        BackendMessage::PartialResult(values) => {
+                            self.call.report(ConversationUpdate::PartialResult(values))?;
+                        }
                         BackendMessage::RestartRecognition => if let Err(why) = self.start_recognition() {
                             self.recognition_failed(backend, &why).await?;
                         },
@@ -433,19 +442,23 @@ impl ConversationTask<'_> {
                     Some(Err(why)) => self.recognition_failed(backend, &why).await?,
                     None => self.recognition = None,
                 },
-                Some(made) = self.makers.join_next() => {
-                    // Aborted pieces are no longer in `making`.
-                    if let Ok((piece, made)) = made && self.making.remove(&piece).is_some() {
-                        self.take(piece, made)?;
-                    }
+                (piece, part) = self.playout.next() => {
+                    let (progress, too_long) = self.playout.take(piece, part);
+                    self.handle_progress(piece, progress)?;
+                    self.is_too_long(backend, too_long).await?;
                 }
                 note = inputs.recv() => match note {
                     Some(ConversationInput::Mark(name)) => {
-                        if let Some(piece) = self.piece(&name) {
+                        if let Some(piece) = self.playout.piece_of(&name) {
                             self.turn_taking.handle_mark(clock::now().instant, piece);
                         }
                     }
                     Some(ConversationInput::Digit(digit)) => self.turn_taking.handle_digit(clock::now().instant, digit),
+                    Some(ConversationInput::Request(request)) => {
+                        if !backend.request(clock::now().instant, request) {
+                            self.turn_taking.malformed("an application takes no messages of other applications".to_owned());
+                        }
+                    }
                     Some(ConversationInput::Stop) | None => return Ok(End::Stopped),
                 },
                 () = sleep_until(due), if due.is_some() => self.turn_taking.handle_timeout(clock::now().instant),
@@ -458,39 +471,21 @@ impl ConversationTask<'_> {
         while let Some(order) = self.turn_taking.poll_output() {
             match order {
                 TurnOutput::Make { piece, source } => {
-                    let (audio, account) = (self.shared.audio.clone(), self.account.clone());
-                    let making = self.makers.spawn(async move { (piece, audio.get_soon(&source, &account).await) });
-                    self.making.insert(piece, making);
+                    self.playout.make(piece, source);
                 }
                 TurnOutput::Put { piece } => {
-                    let octets = self.made.get(&piece).cloned().unwrap_or_default();
-                    if self.writer.audio(octets).is_err() {
-                        // No audio of this piece is queued, so the mark of the piece returns at once.
-                        let why = ConversationEvent::Problem(format!(
-                            "audio longer than {} s is not played",
-                            LONGEST.as_secs()
-                        ));
-                        backend.send(why, clock::now()).await?;
-                    }
-                    self.writer.mark(format!("{}:{piece}", self.cleared).into());
+                    let too_long = self.playout.put(piece);
+                    self.is_too_long(backend, too_long).await?;
                 }
-                TurnOutput::Forget { piece } => {
-                    self.made.remove(&piece);
-                    if let Some(making) = self.making.remove(&piece) {
-                        making.abort();
-                    }
-                }
-                TurnOutput::Clear => {
-                    self.cleared += 1;
-                    self.writer.clear();
-                }
+                TurnOutput::Forget { piece } => self.playout.forget(piece),
+                TurnOutput::Clear => self.playout.clear(),
                 TurnOutput::SendDigits(digits) => self.call.report(ConversationUpdate::SendDigits(digits))?,
                 TurnOutput::Event(event) => {
                     self.log.live.event(&event);
                     backend.send(event, clock::now()).await?;
                 }
-                TurnOutput::Pause => self.writer.pause(),
-                TurnOutput::Resume => self.writer.resume(),
+                TurnOutput::Pause => self.playout.pause(),
+                TurnOutput::Resume => self.playout.resume(),
                 TurnOutput::RecogniseLanguage(code) => {
                     let (hints, model) = self.turn_taking.recogniser_settings(&code);
                     self.recognition_spec =
@@ -508,6 +503,10 @@ impl ConversationTask<'_> {
                 TurnOutput::End(ConversationEnd::Run(program)) => {
                     self.call.report(ConversationUpdate::Command(Box::new(Command::Run(*program))))?;
                 }
+                TurnOutput::End(ConversationEnd::RunThenReturn { program, agent }) => {
+                    let command = Command::InterruptConversation { program: *program, agent };
+                    self.call.report(ConversationUpdate::Command(Box::new(command)))?;
+                }
                 TurnOutput::Over { status, malformed } => return Ok(Some(End::Over { status, malformed })),
             }
         }
@@ -516,6 +515,13 @@ impl ConversationTask<'_> {
 
     /// Passes audio of the caller to the recogniser and to the voice detector.
     fn push_audio(&mut self, samples: &[i16]) {
+        if !self.turn_taking.listens() {
+            // Silence keeps the connection of the recogniser open.
+            if let Some(recognition) = &self.recognition {
+                recognition.push(&vec![0; samples.len()]);
+            }
+            return;
+        }
         if let Some(recognition) = &self.recognition {
             recognition.push(samples);
         }
@@ -541,29 +547,37 @@ impl ConversationTask<'_> {
         self.log.note(fact);
     }
 
-    /// Stores the audio of a piece, or reports why the piece has no audio.
-    fn take(&mut self, piece: u64, made: Result<Loaded, AudioError>) -> Result<(), CallOver> {
+    /// Handles what a part of a piece changed.
+    fn handle_progress(&mut self, piece: u64, progress: Option<Progress>) -> Result<(), CallOver> {
         let now = clock::now().instant;
-        match made {
-            Ok(Loaded { audio, instead_of }) => {
-                if let Some(why) = instead_of {
-                    let failure = EngineFailure::new(Engine::Voice, why).with_effect(EngineEffect::Recovered);
-                    self.call.report(ConversationUpdate::EngineFailed(failure))?;
-                }
-                let octets: Vec<u8> = audio.samples().iter().flat_map(|sample| sample.to_le_bytes()).collect();
-                let length = audio.duration();
-                self.made.insert(piece, octets.into());
+        match progress {
+            None => {}
+            Some(Progress::Began) => self.turn_taking.audio_began(now, piece),
+            Some(Progress::Complete(length)) => self.turn_taking.made(now, piece, Ok(length)),
+            Some(Progress::InsteadOf(why)) => {
+                let failure = EngineFailure::new(Engine::Voice, why).with_effect(EngineEffect::Recovered);
+                self.call.report(ConversationUpdate::EngineFailed(failure))?;
+            }
+            Some(Progress::Failed(why, Duration::ZERO)) => self.turn_taking.made(now, piece, Err(why)),
+            Some(Progress::Failed(why, length)) => {
+                self.call.report(ConversationUpdate::EngineFailed(EngineFailure::new(Engine::Voice, why)))?;
                 self.turn_taking.made(now, piece, Ok(length));
             }
-            Err(why) => self.turn_taking.made(now, piece, Err(why.to_string())),
         }
         Ok(())
     }
 
-    /// Returns the piece to which this mark belongs. Returns `None` if the mark was set before the latest clear.
-    fn piece(&self, mark: &str) -> Option<u64> {
-        let (cleared, piece) = mark.split_once(':')?;
-        (cleared.parse() == Ok(self.cleared)).then(|| piece.parse().ok())?
+    /// Handles a piece that does not fit into the buffer of the media session. The caller does not hear the rest of it.
+    async fn is_too_long(
+        &mut self,
+        backend: &mut ConversationBackend,
+        piece: Option<u64>,
+    ) -> Result<(), StreamFailure> {
+        let Some(piece) = piece else { return Ok(()) };
+        let why = format!("audio longer than {} s is not played", LONGEST.as_secs());
+        backend.send(ConversationEvent::Problem(why), clock::now()).await?;
+        self.turn_taking.cut(piece);
+        Ok(())
     }
 }
 

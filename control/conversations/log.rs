@@ -8,6 +8,8 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tandem_agent::EndReport;
+use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
 use tandem_history::call_port::CallPort;
 use tandem_history::event_log::Line;
 use tandem_host::clock;
@@ -90,6 +92,25 @@ impl<'a> ConversationLog<'a> {
         let line =
             Line { at: clock::time(), leg: Some(self.leg), kind: "speech".into(), text, data: data.map(Box::new) };
         self.call.log(line);
+    }
+}
+
+/// Logs the reports that an agent has sent after its conversation. If the call has ended, a failure is only in the server's log.
+pub(super) fn log_reports(call: &dyn CallPort<ConversationUpdate>, leg: LegId, reports: Vec<EndReport>) {
+    for EndReport { url, result } in reports {
+        let text = match &result {
+            Ok(status) => format!("the agent's report was sent to {url}: {status}"),
+            Err(why) => format!("the agent's report to {url} failed: {why}"),
+        };
+        if let Err(why) = &result {
+            tracing::warn!(%leg, %url, "the report of an agent after its conversation failed: {why}");
+            let failure = EngineFailure::new(Engine::Tool, format!("the report to {url}: {why}"));
+            let failure = failure.with_effect(EngineEffect::Noticed);
+            // The call may be over.
+            let _ = call.report(ConversationUpdate::EngineFailed(failure));
+        }
+        let data = json!({ "event": "agent_report", "url": url, "ok": result.is_ok() });
+        call.log(Line { at: clock::time(), leg: Some(leg), kind: "speech".into(), text, data: Some(Box::new(data)) });
     }
 }
 

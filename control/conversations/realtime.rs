@@ -9,6 +9,7 @@ use tandem_agent::realtime::{Dialogue, Event, Format, RealtimeOutput, append, de
 use tandem_call::command::Command;
 use tandem_call::conversation::{AgentSpec, ConversationStatus};
 use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
+use tandem_dialect::agent::{AgentScript, EndReason, Response};
 use tandem_dialect::conversation::ConversationEnd;
 use tandem_history::call_port::CallPort;
 use tandem_host::clock;
@@ -25,8 +26,8 @@ use tokio::task::JoinSet;
 use super::log::ConversationLog;
 use super::turn_taking::ConversationFact;
 use super::{
-    ConversationInput, ConversationUpdate, Conversations, LONGEST, LiveConversation, ORDER, Onset, TAP_FRAMES, record,
-    sleep_until,
+    AfterEnd, ConversationInput, ConversationUpdate, Conversations, LONGEST, LiveConversation, ORDER, Onset,
+    TAP_FRAMES, record, sleep_until,
 };
 
 /// Maximum number of WebSockets in one conversation. A lost WebSocket is replaced until this number is reached.
@@ -43,6 +44,7 @@ pub(super) struct NewRealtime {
     pub(super) provider_ids: (String, String),
     pub(super) config: Arc<AgentConfig>,
     pub(super) agent: AgentSpec,
+    pub(super) script: Option<Box<dyn AgentScript>>,
     pub(super) client: Client,
     pub(super) live: Arc<LiveConversation>,
 }
@@ -53,11 +55,11 @@ pub(super) async fn run(
     call: &dyn CallPort<ConversationUpdate>,
     new: NewRealtime,
     mut inputs: mpsc::Receiver<ConversationInput>,
-) -> ConversationStatus {
-    let NewRealtime { leg, provider_ids, config, agent, client, live } = new;
+) -> (ConversationStatus, Option<AfterEnd>) {
+    let NewRealtime { leg, provider_ids, config, agent, script, client, live } = new;
     let (sink, mut tap) = media::tap(TAP_FRAMES, media::TapCodec::L16(ORDER));
     let mut task = RealtimeTask {
-        dialogue: Dialogue::new(Arc::clone(&config), agent, clock::now().instant),
+        dialogue: Dialogue::new(Arc::clone(&config), agent, script, clock::now()),
         log: ConversationLog::new(call, leg, provider_ids, shared.recogniser.shows_words(), live),
         turns: Turns::default(),
         shared,
@@ -85,7 +87,7 @@ pub(super) async fn run(
                 None => break ConversationStatus::Completed,
             },
             Some(ran) = task.running.join_next() => if let Ok((call, result)) = ran {
-                task.dialogue.handle_tool_result(clock::now().instant, &call, result);
+                task.dialogue.handle_response(clock::now().instant, &call, result.as_ref().map_err(Clone::clone));
             },
             note = inputs.recv() => match note {
                 Some(ConversationInput::Digit(key)) => {
@@ -94,6 +96,9 @@ pub(super) async fn run(
                 }
                 // Marks are not needed, because the amount of waiting audio is known.
                 Some(ConversationInput::Mark(_)) => {}
+                Some(ConversationInput::Request(request)) => {
+                    task.dialogue.handle_request(clock::now().instant, request);
+                }
                 Some(ConversationInput::Stop) | None => break ConversationStatus::Completed,
             },
             () = sleep_until(due), if due.is_some() => {
@@ -106,7 +111,9 @@ pub(super) async fn run(
     if let Some(socket) = task.socket.take() {
         tokio::spawn(socket.close(NORMAL, ""));
     }
-    status
+    let RealtimeTask { dialogue, client, .. } = task;
+    let after = dialogue.finish(client, clock::now().instant, EndReason::Caller);
+    (status, Some(Box::pin(after)))
 }
 
 /// Waits for the next message of the model. Without a WebSocket, the future never completes. This function is
@@ -131,7 +138,7 @@ struct RealtimeTask<'a> {
     /// The sink of the tap. `None` after the session has become ready.
     sink: Option<media::TapSink>,
     writer: Option<media::StreamWriter>,
-    running: JoinSet<(String, Result<String, String>)>,
+    running: JoinSet<(String, Result<Response, String>)>,
     onset: Onset,
     upsampler: media::Resampler,
 }
@@ -265,16 +272,19 @@ impl RealtimeTask<'_> {
                 RealtimeOutput::Clear => self.writer.iter().for_each(media::StreamWriter::clear),
                 RealtimeOutput::Pause(true) => self.writer.iter().for_each(media::StreamWriter::pause),
                 RealtimeOutput::Pause(false) => self.writer.iter().for_each(media::StreamWriter::resume),
-                RealtimeOutput::Run(call, tool, arguments) => {
-                    let client = self.client.clone();
-                    self.running.spawn(async move { (call, tandem_agent::call_tool(client, tool, arguments).await) });
-                }
+                RealtimeOutput::SendRequest(request) => drop(self.running.spawn(request.send(self.client.clone()))),
                 RealtimeOutput::SendDigits(digits) => self.post(ConversationUpdate::SendDigits(digits)),
+                RealtimeOutput::LegCommand(command) => self.post(ConversationUpdate::Command(command)),
+                RealtimeOutput::Warn(text) => self.post(ConversationUpdate::Warned(text)),
                 RealtimeOutput::Record(on) => self.post(ConversationUpdate::Command(Box::new(record(on)))),
                 RealtimeOutput::End(ConversationEnd::Handoff(word)) => return Some(ConversationStatus::Ended(word)),
                 RealtimeOutput::End(ConversationEnd::Hangup) => self.post(ConversationUpdate::HungUp),
                 RealtimeOutput::End(ConversationEnd::Run(program)) => {
                     self.post(ConversationUpdate::Command(Box::new(Command::Run(*program))));
+                }
+                RealtimeOutput::End(ConversationEnd::RunThenReturn { program, agent }) => {
+                    let command = Command::InterruptConversation { program: *program, agent };
+                    self.post(ConversationUpdate::Command(Box::new(command)));
                 }
                 RealtimeOutput::Utterance(line) => {
                     self.log.note(&match line.by_agent {
@@ -283,6 +293,7 @@ impl RealtimeTask<'_> {
                     });
                     self.post(ConversationUpdate::Utterance(line));
                 }
+                RealtimeOutput::PartialResult(values) => self.post(ConversationUpdate::PartialResult(values)),
                 RealtimeOutput::Interrupted => {
                     self.turns.interrupted();
                     self.shared.timings.count(Count::ConversationInterrupted, 1);

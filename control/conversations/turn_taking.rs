@@ -16,13 +16,15 @@ use tandem_agent::words;
 use tandem_call::conversation::{ConversationSpec, ConversationStatus, Inputs, Sensitivity};
 use tandem_call::engine::{Engine, EngineFailure};
 use tandem_call::program::instruction::{AudioSource, Speech};
-use tandem_call::recognition::RecognitionEvent;
+use tandem_call::recognition::{RecognisedText, RecognitionEvent};
 use tandem_call::stream::StreamFault;
+use tandem_dialect::agent::Pronunciation;
 use tandem_dialect::conversation::{ConversationCommand, ConversationEnd, ConversationEvent, InterruptPolicy};
 use tandem_metrics::turns::{Totals, Turn, Turns};
 use tandem_speech::recognise::PAUSE;
 
 use super::phrases::{Phrases, is_markup};
+use super::pronunciation::spoken;
 
 /// Maximum number of waiting pieces. Further pieces are dropped, and the application receives an error.
 const MAX_PIECES: usize = 512;
@@ -43,6 +45,8 @@ const NO_WORDS_TIMEOUT: Duration = Duration::from_millis(600);
 /// Time after which paused playout resumes, if no voice is detected. The time begins at the sound that paused the
 /// playout.
 const NO_VOICE_TIMEOUT: Duration = Duration::from_millis(200);
+/// The time that a usual voice needs for a letter.
+const LETTER: Duration = Duration::from_millis(66);
 /// Number of consecutive invalid messages after which the conversation ends.
 const MAX_MALFORMED: u32 = 10;
 
@@ -73,6 +77,10 @@ pub(super) struct TurnTaking {
     resumes_at: Option<Instant>,
     /// Whether no further pieces may be played at present.
     held_back: bool,
+    /// Whether the words and digits of the caller are taken.
+    listens: bool,
+    /// Replacements in the text before it is spoken.
+    pronunciations: Vec<Pronunciation>,
     /// The way in which the conversation ends after all audio is played.
     pending_end: Option<ConversationEnd>,
     malformed: u32,
@@ -84,7 +92,8 @@ pub(super) struct TurnTaking {
 /// An action for the shell, which is the code with the I/O.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum TurnOutput {
-    /// Prepare the audio of a piece. [`TurnTaking::made`] takes the result.
+    /// Prepare the audio of a piece. [`TurnTaking::audio_began`] takes the beginning of the audio, and
+    /// [`TurnTaking::made`] the result.
     Make {
         /// The id of the piece.
         piece: u64,
@@ -173,6 +182,9 @@ struct Piece {
     by: Inputs,
     preemptible: bool,
     state: PieceState,
+    /// Whether the audio of the piece is still being made, although the piece may already play. The length in `state` is
+    /// then an estimate.
+    is_growing: bool,
 }
 
 #[derive(Debug)]
@@ -224,12 +236,19 @@ impl TurnTaking {
             stopped_at: None,
             resumes_at: None,
             held_back: false,
+            listens: true,
+            pronunciations: Vec::new(),
             pending_end: None,
             malformed: 0,
             over: false,
             turns: Turns::default(),
             outputs: VecDeque::new(),
         }
+    }
+
+    /// Sets replacements in the text before it is spoken.
+    pub(super) fn set_pronunciations(&mut self, pronunciations: Vec<Pronunciation>) {
+        self.pronunciations = pronunciations;
     }
 
     /// Returns the recogniser's hints (likely phrases) and the recogniser's model for a language.
@@ -308,6 +327,12 @@ impl TurnTaking {
             }
             ConversationCommand::HoldBack(held) => self.held_back = held,
             ConversationCommand::Withdraw => self.withdraw(),
+            ConversationCommand::Listen(listens) => self.listen(now, listens),
+            ConversationCommand::Hints(hints) => {
+                self.spec.default_language_settings.hints = hints;
+                let language = self.recognition_language.clone();
+                self.outputs.push_back(TurnOutput::RecogniseLanguage(language));
+            }
             ConversationCommand::EndAfter(pending_end) => {
                 self.finish_writing();
                 self.pending_end = Some(pending_end);
@@ -326,13 +351,33 @@ impl TurnTaking {
         }
     }
 
+    /// Handles the first audio of a piece whose audio is still being made. The piece can be played from now on.
+    pub(super) fn audio_began(&mut self, now: Instant, id: u64) {
+        if let Some(piece) = self.queue.iter_mut().find(|piece| piece.id == id && piece.state == PieceState::Making) {
+            piece.state = PieceState::Made(piece.content.estimated_length());
+            piece.is_growing = true;
+        }
+        self.advance(now);
+    }
+
+    /// Handles the end of a piece whose remaining audio does not fit into the buffer.
+    pub(super) fn cut(&mut self, id: u64) {
+        if let Some(piece) = self.queue.iter_mut().find(|piece| piece.id == id) {
+            piece.is_growing = false;
+        }
+    }
+
     /// Takes the duration of a piece's audio, or the reason why there is no audio.
     pub(super) fn made(&mut self, now: Instant, id: u64, made: Result<Duration, String>) {
         let Some(index) = self.queue.iter().position(|piece| piece.id == id) else { return };
         match made {
             Ok(length) => {
                 if let Some(piece) = self.queue.get_mut(index) {
-                    piece.state = PieceState::Made(length);
+                    piece.is_growing = false;
+                    piece.state = match piece.state {
+                        PieceState::Put(_) => PieceState::Put(length),
+                        _ => PieceState::Made(length),
+                    };
                 }
             }
             Err(why) => {
@@ -395,9 +440,22 @@ impl TurnTaking {
         }
     }
 
+    /// Whether the conversation takes the words of the caller.
+    pub(super) fn listens(&self) -> bool {
+        self.listens
+    }
+
+    /// Starts or stops to take the words and digits of the caller.
+    fn listen(&mut self, now: Instant, listens: bool) {
+        if std::mem::replace(&mut self.listens, listens) && !listens {
+            (self.caller_speaks, self.interrupts_at) = (false, None);
+            self.resume(now);
+        }
+    }
+
     /// Handles a DTMF digit from the caller.
     pub(super) fn handle_digit(&mut self, now: Instant, digit: char) {
-        if !self.spec.digits {
+        if !self.spec.digits || !self.listens {
             return;
         }
         let speaking = self.interrupted_by();
@@ -412,6 +470,7 @@ impl TurnTaking {
     /// Handles a sound that may be the caller's voice, before the recogniser has detected a voice.
     pub(super) fn handle_sound(&mut self, now: Instant) {
         if self.spec.words_decide_interruption
+            && self.listens
             && !self.caller_speaks
             && self.interrupted_by().is_some_and(|by| by.speech)
         {
@@ -422,6 +481,9 @@ impl TurnTaking {
 
     /// Handles an event of the recogniser.
     pub(super) fn handle_recognition(&mut self, now: Instant, event: RecognitionEvent) {
+        if !self.listens {
+            return;
+        }
         match event {
             RecognitionEvent::Began => {
                 self.caller_speaks = true;
@@ -447,14 +509,8 @@ impl TurnTaking {
                 }
                 self.advance(now);
             }
-            RecognitionEvent::Partial(words) => {
-                let language = words.language.clone();
-                self.prompt(now, words.text(), language, false);
-            }
-            RecognitionEvent::Final(words) => {
-                let language = words.language.clone();
-                self.prompt(now, words.text(), language, true);
-            }
+            RecognitionEvent::Partial(words) => self.prompt(now, words, false),
+            RecognitionEvent::Final(words) => self.prompt(now, words, true),
         }
     }
 
@@ -489,7 +545,9 @@ impl TurnTaking {
         words::is_agreement(text) || words::is_echo(text, says)
     }
 
-    fn prompt(&mut self, now: Instant, text: String, language: Option<String>, last: bool) {
+    fn prompt(&mut self, now: Instant, words: RecognisedText, last: bool) {
+        let text = words.text();
+        let end_of_turn = words.end_of_turn.filter(|_| last);
         if text.trim().is_empty() {
             if self.spec.words_decide_interruption && last {
                 // The recogniser found no words, so the sound was a noise.
@@ -500,6 +558,7 @@ impl TurnTaking {
                     text: String::new(),
                     language: self.recognition_language.clone(),
                     last,
+                    end_of_turn,
                 });
             }
             return;
@@ -528,8 +587,8 @@ impl TurnTaking {
             self.turns.heard(now);
         }
         if last || self.spec.partials {
-            let language = language.unwrap_or_else(|| self.recognition_language.clone());
-            self.send_event(ConversationEvent::Prompt { text, language, last });
+            let language = words.language.unwrap_or_else(|| self.recognition_language.clone());
+            self.send_event(ConversationEvent::Prompt { text, language, last, end_of_turn });
         }
     }
 
@@ -648,7 +707,15 @@ impl TurnTaking {
         self.full = false;
         let id = self.next_piece;
         self.next_piece += 1;
-        self.queue.push_back(Piece { id, reply, content, by, preemptible, state: PieceState::Waiting });
+        self.queue.push_back(Piece {
+            id,
+            reply,
+            content,
+            by,
+            preemptible,
+            state: PieceState::Waiting,
+            is_growing: false,
+        });
     }
 
     /// Drops the preemptible pieces when a new reply starts.
@@ -716,10 +783,12 @@ impl TurnTaking {
             return String::new();
         };
         let elapsed = self.stopped_at.unwrap_or(now).saturating_duration_since(playing.piece_began);
-        if elapsed >= length {
+        if elapsed >= length && !piece.is_growing {
             return text.clone();
         }
-        let part = elapsed.as_secs_f64() / length.as_secs_f64().max(0.001);
+        // The length of audio that is still being made is an estimate, and the last words are not heard yet.
+        let most = if piece.is_growing { 0.9 } else { 1.0 };
+        let part = (elapsed.as_secs_f64() / length.as_secs_f64().max(0.001)).min(most);
         let characters = (text.chars().count() as f64 * part) as usize;
         let end = text.char_indices().nth(characters).map_or(text.len(), |(at, _)| at);
         let heard = text.get(..end).unwrap_or_default();
@@ -746,12 +815,13 @@ impl TurnTaking {
         if ready.sum::<Duration>() >= MAX_READY_AUDIO {
             return;
         }
-        let making = self.queue.iter().filter(|piece| piece.state == PieceState::Making).count();
+        let is_making = |piece: &&Piece| piece.state == PieceState::Making || piece.is_growing;
+        let making = self.queue.iter().filter(is_making).count();
         let waiting = self.queue.iter_mut().filter(|piece| piece.state == PieceState::Waiting);
         for piece in waiting.take(MAX_MAKING.saturating_sub(making)) {
             let source = match &piece.content {
                 Content::Text(text, language) => AudioSource::Speech(Speech {
-                    text: text.clone(),
+                    text: spoken(text, &self.pronunciations),
                     ssml: is_markup(text),
                     voice: self.spec.language_settings(language).voice.clone(),
                     language: Some(language.clone()),
@@ -865,6 +935,14 @@ impl TurnTaking {
 }
 
 impl Content {
+    /// The usual duration of the audio. The result is exact only for digits, which have no audio.
+    fn estimated_length(&self) -> Duration {
+        match self {
+            Self::Text(text, _) => LETTER * u32::try_from(text.chars().count()).unwrap_or(u32::MAX),
+            Self::File(..) | Self::Digits(_) => Duration::ZERO,
+        }
+    }
+
     fn octets(&self) -> usize {
         match self {
             Self::Text(text, _) | Self::File(text, _) | Self::Digits(text) => text.len(),

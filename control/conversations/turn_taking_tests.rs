@@ -6,6 +6,7 @@ use super::*;
 fn spec() -> ConversationSpec {
     ConversationSpec {
         with: ConversationTarget::Application("ws://app.test/".to_owned()),
+        id: None,
         parameters: Vec::new(),
         greeting: None,
         greeting_interrupted_by: Inputs::ANY,
@@ -167,7 +168,7 @@ fn words(source: &AudioSource) -> u32 {
 }
 
 fn prompt(text: &str) -> ConversationEvent {
-    ConversationEvent::Prompt { text: text.to_owned(), language: "en-US".to_owned(), last: true }
+    ConversationEvent::Prompt { text: text.to_owned(), language: "en-US".to_owned(), last: true, end_of_turn: None }
 }
 
 #[test]
@@ -200,7 +201,12 @@ fn a_final_transcript_is_a_prompt_and_partial_transcripts_need_a_setting() {
     assert_eq!(stage.events(), [prompt("how are you")]);
     let mut stage = Stage::new(ConversationSpec { partials: true, ..spec() });
     stage.recognises(partial());
-    let expected = ConversationEvent::Prompt { text: "how are".to_owned(), language: "en-US".to_owned(), last: false };
+    let expected = ConversationEvent::Prompt {
+        text: "how are".to_owned(),
+        language: "en-US".to_owned(),
+        last: false,
+        end_of_turn: None,
+    };
     assert_eq!(stage.events(), [expected]);
 }
 
@@ -610,4 +616,42 @@ fn a_reply_waits_for_the_end_of_the_callers_speech_when_words_decide_interruptio
     assert!(stage.put.is_empty());
     stage.recognises(RecognitionEvent::Paused);
     assert_eq!(stage.put.len(), 1);
+}
+
+#[test]
+fn an_agent_on_hold_hears_neither_words_nor_digits_and_its_speech_plays_to_the_end() {
+    let mut stage = Stage::new(ConversationSpec { words_decide_interruption: true, ..spec() });
+    stage.say("Please hold the line. ", true);
+    stage.recognises(RecognitionEvent::Began);
+    assert!(stage.paused, "the caller may interrupt");
+    stage.command(ConversationCommand::Listen(false));
+    assert!(!stage.paused && !stage.turn_taking.listens());
+    stage.events();
+    stage.recognises(final_words("hello there my friend"));
+    stage.digit('1');
+    stage.turn_taking.handle_sound(stage.now);
+    stage.collect_outputs();
+    assert!(!stage.paused && stage.clears == 0);
+    assert_eq!(stage.events(), []);
+    stage.command(ConversationCommand::Listen(true));
+    stage.digit('2');
+    assert!(stage.events().contains(&ConversationEvent::Digit('2')));
+}
+
+#[test]
+fn new_hints_start_the_recogniser_again_with_the_language_of_the_moment() {
+    let mut stage = Stage::new(spec());
+    stage.command(ConversationCommand::Hints(vec!["Tandem".to_owned()]));
+    assert_eq!(stage.listens, ["en-US"]);
+    assert_eq!(stage.turn_taking.recogniser_settings("en-US").0, ["Tandem"]);
+}
+
+#[test]
+fn pronunciations_change_what_is_spoken_and_not_what_is_reported() {
+    let mut stage = Stage::new(ConversationSpec { reports_played: true, ..spec() });
+    let rule = Pronunciation { replace: "SQL".to_owned(), with: "sequel".to_owned(), ignore_case: false };
+    stage.turn_taking.set_pronunciations(vec![rule]);
+    stage.say("We speak SQL here. ", true);
+    assert_eq!(stage.is_heard(), "We speak sequel here. ");
+    assert!(stage.events().contains(&ConversationEvent::Played("We speak SQL here.".to_owned())));
 }

@@ -1,9 +1,11 @@
 //! Conversations in the wire format of a provider. An application receives and sends text over a WebSocket.
 
+pub mod messages;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tandem_call::conversation::Inputs;
+use tandem_call::conversation::{AgentSpec, Inputs};
 use tandem_call::program::instruction::Program;
 
 /// Encoder and decoder for the messages of one conversation. Implementations do no I/O.
@@ -38,6 +40,9 @@ pub enum ConversationEvent {
         language: String,
         /// Whether the result is final. A final result does not change any more.
         last: bool,
+        /// Probability that the caller has finished speaking, 0 to 1, if the recogniser estimates this. Only for a final
+        /// result.
+        end_of_turn: Option<f32>,
     },
     /// The caller pressed this digit.
     Digit(char),
@@ -105,6 +110,10 @@ pub enum ConversationCommand {
     HoldBack(bool),
     /// Discard the requested speech that is not played yet.
     Withdraw,
+    /// `false`: take no words and no digits of the caller. `true`: take them again.
+    Listen(bool),
+    /// Replace the words and phrases that the recogniser expects from the caller.
+    Hints(Vec<String>),
     /// End the conversation after all queued speech is played.
     EndAfter(ConversationEnd),
 }
@@ -118,6 +127,13 @@ pub enum ConversationEnd {
     Hangup,
     /// The leg runs this program.
     Run(Box<Program>),
+    /// The leg runs this program. At its end the conversation continues with this agent, and then the document.
+    RunThenReturn {
+        /// The program.
+        program: Box<Program>,
+        /// The agent, with the dialogue so far.
+        agent: Box<AgentSpec>,
+    },
 }
 
 /// The rules for interruptions of a text or a file. `None` in a field means the rule of the conversation.

@@ -7,6 +7,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod conversation;
 pub mod delivery;
 mod dialects;
@@ -40,6 +41,7 @@ use tandem_store::resources::Resource;
 use tandem_webhooks::{Body, RetryPolicy, SignInput, SignedRequest};
 use url::Url;
 
+use agent::AgentScript;
 use conversation::ConversationWire;
 pub use dialects::Dialects;
 use script::Script;
@@ -155,6 +157,21 @@ pub trait Dialect: Send + Sync {
         _id: ConversationId,
         _spec: &ConversationSpec,
     ) -> Option<Box<dyn ConversationWire>> {
+        None
+    }
+
+    /// Makes the script of an agent from its definition (`AgentSpec::script`). Returns `None` if this provider has no agents
+    /// that documents define.
+    ///
+    /// # Errors
+    /// The script is an error if the definition is not valid. The text is the reason.
+    fn agent_script(
+        &self,
+        _account: &Account,
+        _leg: &LegInfo,
+        _id: ConversationId,
+        _definition: &str,
+    ) -> Option<Result<Box<dyn AgentScript>, String>> {
         None
     }
 }

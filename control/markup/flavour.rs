@@ -146,6 +146,11 @@ pub enum Meaning {
     Conversation,
     /// A conversation in a `Connect`. The caller talks with a voice agent of this server.
     Agent,
+    /// A conversation in a `Connect`. The caller talks with an agent that the account has stored, or that the
+    /// configuration has.
+    Assistant,
+    /// A voice agent asks the caller for values. The document continues when the values are known.
+    AgentGather,
     /// A recording in a `Start`.
     Recording,
     /// A session with a recording server (SIPREC) in a `Start` or `Stop`.
@@ -196,6 +201,12 @@ pub struct Defaults {
     pub unsent_events: &'static [&'static str],
     /// Default of `Dial ringTone`.
     pub ring_tone: &'static str,
+    /// Default of `ConversationRelay language`.
+    pub conversation_language: &'static str,
+    /// Default of `ConversationRelay partialPrompts`.
+    pub partial_prompts: bool,
+    /// Default of `ConversationRelay profanityFilter`.
+    pub masks_profanity: bool,
 }
 
 /// Builds the rows of a table. A row has the form `"Name" in ["Parent"] meaning => { honoured: [..], idle: [reason =>

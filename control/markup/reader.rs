@@ -9,7 +9,7 @@ use tandem_call::{Method, Target};
 use url::Url;
 
 use super::element::{Element, Node};
-use super::flavour::{AttributeSupport, Flavour, Meaning, Rule};
+use super::flavour::{AttributeSupport, Defaults, Flavour, Meaning, Rule};
 use super::{Origin, code, failure, verb};
 
 /// Maximum number of stored warnings for one document. Further warnings are dropped.
@@ -69,6 +69,7 @@ impl<'a> Reader<'a> {
                 Meaning::Stream if rule.is_allowed_in(&root.name) => {
                     instructions.extend(verb::stream::alone(&mut self, element)?);
                 }
+                Meaning::AgentGather => instructions.extend(verb::agent::gather(&mut self, element)?),
                 Meaning::Enqueue => instructions.extend(verb::queue::enqueue(&mut self, element)?),
                 Meaning::Leave => instructions.push(Instruction::Leave),
                 Meaning::Refer => instructions.extend(verb::refer::read(&mut self, element)?),
@@ -82,6 +83,7 @@ impl<'a> Reader<'a> {
                 | Meaning::Queue
                 | Meaning::Conversation
                 | Meaning::Agent
+                | Meaning::Assistant
                 | Meaning::Recording
                 | Meaning::Siprec
                 | Meaning::Transcription
@@ -110,6 +112,11 @@ impl<'a> Reader<'a> {
     /// Returns the values of a stream's `track` attribute in this flavour, each with the direction of the audio.
     pub fn tracks(&self) -> &'static [(&'static str, Track)] {
         self.flavour.tracks
+    }
+
+    /// Returns the defaults of absent attributes in this flavour.
+    pub fn defaults(&self) -> &'static Defaults {
+        &self.flavour.defaults
     }
 
     /// Whether an attribute of an element has an effect in this flavour.

@@ -21,6 +21,13 @@ pub fn hints(text: &str) -> Vec<String> {
     hints.filter(|hint| hint.chars().count() <= MAX_HINT).take(MAX_HINTS).map(str::to_owned).collect()
 }
 
+/// Whether a `Gather` with these hints and this model expects digits: the model is for numbers and commands, or a hint is
+/// the token of a class of digits.
+pub fn expects_digits(hints: &str, model: &str) -> bool {
+    const CLASSES: [&str; 2] = ["$OOV_CLASS_DIGIT_SEQUENCE", "$OOV_CLASS_FULLPHONENUM"];
+    model == "numbers_and_commands" || hints.split(',').any(|hint| CLASSES.contains(&hint.trim()))
+}
+
 /// Returns the name that the recogniser uses for a model. For example, the result is `nova-2` for the model `nova-2` of
 /// the engine `deepgram`, and also for the model `deepgram_nova-2`. Returns `None` for the default model, and for
 /// models of other providers, because the recogniser does not have the models of other providers.

@@ -1,12 +1,6 @@
-//! The elements `ConversationRelay` and `Agent` in a `Connect`. With `ConversationRelay`, the caller talks with an
-//! application that reads and writes text. `Agent` is an extension of this server. With `Agent`, the caller talks with
-//! a voice agent of `[[agents]]`.
+//! The element `ConversationRelay` in a `Connect`. The caller talks with an application that reads and writes text.
 
-use std::sync::Arc;
-
-use tandem_call::conversation::{
-    AgentSpec, ConversationSpec, ConversationTarget, Inputs, LanguageSettings, Sensitivity,
-};
+use tandem_call::conversation::{ConversationSpec, ConversationTarget, Inputs, LanguageSettings, Sensitivity};
 use tandem_call::fetch::FetchFailure;
 
 use super::stream;
@@ -16,7 +10,6 @@ use crate::reader::Reader;
 
 /// Error number of an unusable attribute value.
 const BAD_VALUE: u32 = 64101;
-const LANGUAGE: &str = "en-US";
 /// Maximum number of hints per language.
 const MAX_HINTS: usize = 500;
 /// Inputs of the caller that may interrupt the server's speech.
@@ -39,7 +32,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
         return Ok(None);
     }
     let Some(url) = reader.websocket_url(text)? else { return Ok(None) };
-    let language = word(element, "language").unwrap_or(LANGUAGE);
+    let language = word(element, "language").unwrap_or(reader.defaults().conversation_language);
     let mut languages = Vec::new();
     for child in element.elements() {
         let Some(rule) = reader.rule_in(child, element) else { continue };
@@ -59,6 +52,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
     let reports = inputs("reportInputDuringAgentSpeech", Inputs::NONE);
     Ok(Some(ConversationSpec {
         with: ConversationTarget::Application(url),
+        id: None,
         parameters,
         greeting: element.attribute("welcomeGreeting").filter(|text| !text.trim().is_empty()).map(str::to_owned),
         greeting_interrupted_by,
@@ -72,29 +66,11 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
         words_decide_interruption: reader.flag(element, "ignoreBackchannel", false, BAD_VALUE),
         digits: reader.flag(element, "dtmfDetection", false, BAD_VALUE),
         preemptible: reader.flag(element, "preemptible", false, BAD_VALUE),
-        partials: reader.flag(element, "partialPrompts", false, BAD_VALUE),
-        no_profanity: reader.flag(element, "profanityFilter", true, BAD_VALUE),
+        partials: reader.flag(element, "partialPrompts", reader.defaults().partial_prompts, BAD_VALUE),
+        no_profanity: reader.flag(element, "profanityFilter", reader.defaults().masks_profanity, BAD_VALUE),
         reports_speakers: events.contains(&"speaker-events"),
         reports_played: events.contains(&"tokens-played"),
     }))
-}
-
-/// Reads an `Agent`. If the element has no name, warns and returns `None`.
-pub(crate) fn agent(reader: &mut Reader<'_>, element: &Element) -> Option<ConversationSpec> {
-    let Some(name) = word(element, "name") else {
-        reader.warn(BAD_VALUE, format!("<{}> without a name was skipped", element.name));
-        return None;
-    };
-    let text = |name| element.attribute(name).map(Arc::from);
-    let agent = AgentSpec {
-        name: name.into(),
-        prompt: text("prompt"),
-        first_message: text("firstMessage"),
-        language: word(element, "language").map(Arc::from),
-        voice: word(element, "voice").map(Arc::from),
-        ..AgentSpec::default()
-    };
-    Some(ConversationSpec::new(ConversationTarget::Agent(Box::new(agent))))
 }
 
 /// Reads the voice, the speech model and the hints for a language.

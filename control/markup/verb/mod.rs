@@ -1,5 +1,6 @@
 //! The verbs: one file for each verb or family of verbs.
 
+pub(super) mod agent;
 pub mod conference;
 pub(super) mod conversation;
 pub(super) mod dial;

@@ -50,6 +50,10 @@ pub(super) fn gather(
         no_profanity: reader.flag(element, "profanityFilter", true, code::SCHEMA),
         punctuation: true,
         at_pauses: false,
+        digits: speech::expects_digits(
+            element.attribute("hints").unwrap_or_default(),
+            model.as_deref().unwrap_or_default(),
+        ),
     };
     let max_duration = reader.seconds(element, "maxSpeechTime", 1..=3600, MAX_SPEECH_TIME).unwrap_or(LONGEST);
     Ok(Box::new(GatherSpeech { recognition, pause, max_duration, partials, digits }))
@@ -75,7 +79,7 @@ pub(super) fn transcription(reader: &mut Reader<'_>, element: &Element) -> Resul
         partials: reader.flag(element, "partialResults", false, code::SCHEMA),
         no_profanity: reader.flag(element, "profanityFilter", true, code::SCHEMA),
         punctuation: reader.flag(element, "enableAutomaticPunctuation", true, code::SCHEMA),
-        at_pauses: false,
+        ..RecognitionSpec::default()
     };
     Ok(TranscriptionSpec {
         name: own(element, "name"),

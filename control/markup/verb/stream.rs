@@ -8,7 +8,7 @@ use tandem_call::program::instruction::{Connect, Converse, ExecuteCommand, Instr
 use tandem_call::recording::Track;
 use tandem_call::stream::{BidirectionalMode, ConnectTiming, SampleRate, StreamCodec, StreamSpec, StreamTransport};
 
-use super::{conversation, record, siprec, speech};
+use super::{agent, conversation, record, siprec, speech};
 use crate::code;
 use crate::element::Element;
 use crate::flavour::Meaning;
@@ -53,7 +53,7 @@ pub fn connect(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Inst
     let action = reader.target(element.attribute("action"), method, code::BAD_URL)?;
     let (mut connected, mut refused) = (None, None);
     for child in element.elements() {
-        let Some(rule) = reader.rule(child) else { continue };
+        let Some(rule) = reader.rule_in(child, element) else { continue };
         match rule.meaning {
             Meaning::Stream if connected.is_none() => {
                 let stream = stream(reader, child, true)?;
@@ -66,8 +66,15 @@ pub fn connect(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Inst
                 connected = spec.map(|spec| Instruction::Converse(Converse { spec, action: action.clone() }));
             }
             Meaning::Agent if connected.is_none() => {
-                let spec = conversation::agent(reader, child).map(Box::new);
+                let spec = agent::agent(reader, child).map(Box::new);
                 connected = spec.map(|spec| Instruction::Converse(Converse { spec, action: action.clone() }));
+            }
+            Meaning::Assistant if connected.is_none() => {
+                let spec = agent::assistant(reader, child).map(Box::new);
+                connected = spec.map(|spec| Instruction::Converse(Converse { spec, action: action.clone() }));
+                if connected.is_none() {
+                    refused = refused.or_else(|| refusal(child));
+                }
             }
             Meaning::Unsupported(code) => {
                 reader.unserved(child, code);
@@ -95,7 +102,7 @@ pub fn start(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<Instructi
     let mut empty = true;
     for child in element.elements() {
         empty = false;
-        let Some(rule) = reader.rule(child) else { continue };
+        let Some(rule) = reader.rule_in(child, element) else { continue };
         match rule.meaning {
             Meaning::Stream => out.extend(stream(reader, child, false)?.map(Instruction::StartStream)),
             Meaning::Siprec => out.extend(siprec::read(reader, child)?.map(Instruction::StartSiprec)),
@@ -121,7 +128,7 @@ pub fn start(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<Instructi
 /// Reads a `Stop`. A `Stop` ends streams, SIPREC sessions and transcriptions by name, and ends noise suppression.
 pub fn stop(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<Instruction>) {
     for child in element.elements() {
-        let Some(rule) = reader.rule(child) else { continue };
+        let Some(rule) = reader.rule_in(child, element) else { continue };
         match rule.meaning {
             Meaning::Stream => {
                 let name = name(child);

@@ -1,18 +1,21 @@
 //! A leg's conversation with an application: the start, the connection to the leg's audio, and the end.
 
+use std::sync::Arc;
+
 use tandem_call::command::Request;
-use tandem_call::conversation::{ConversationSpec, ConversationStatus};
+use tandem_call::conversation::{AgentSpec, ConversationRequest, ConversationSpec, ConversationStatus, ConversationTarget};
 use tandem_call::leg::Status;
 use tandem_call::output::{LegCommand, LegEvent};
-use tandem_call::program::instruction::SendDigits;
+use tandem_call::program::instruction::{SendDigits, Warning};
 use tandem_conversations::{ConversationUpdate, NewConversation};
 use tandem_host::clock;
-use tandem_id::{ConversationId, LegId, OpId};
+use tandem_id::{AccountName, ConversationId, LegId, OpId};
 use tandem_media as media;
 
 use super::CallTask;
 use super::port::InboxPort;
 use crate::inbox::{Inbox, Message};
+use crate::services::Services;
 
 impl CallTask {
     pub(super) fn converse(
@@ -28,10 +31,22 @@ impl CallTask {
         let found = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account));
         let wire =
             found.as_ref().and_then(|(dialect, account)| dialect.conversation(account, &info, status, id, &spec));
+        let mut spec = spec;
+        if let ConversationTarget::Agent(agent) = &mut spec.with {
+            resolve_stored(services, &info.account, agent);
+        }
+        let definition = match &spec.with {
+            ConversationTarget::Agent(agent) => agent.script.clone(),
+            ConversationTarget::Application(_) => None,
+        };
+        let script = definition.map(|definition| {
+            let made = found.as_ref().and_then(|(dialect, account)| dialect.agent_script(account, &info, id, &definition));
+            made.unwrap_or_else(|| Err("the dialect of the call has no agents that documents define".to_owned()))
+        });
         let Some(live) = self.state.legs.get_mut(&leg) else { return };
         let own = found.map_or_else(|| id.to_string(), |(dialect, _)| dialect.conversation_id(id));
         let names = (own, services.call_id(&info));
-        let new = NewConversation { leg, account: info.account.clone(), id, op, spec, wire, provider_ids: names };
+        let new = NewConversation { leg, account: info.account.clone(), id, op, spec, wire, script, provider_ids: names };
         let call = InboxPort::new(&self.inbox, move |inbox: &Inbox, update: ConversationUpdate| {
             inbox.post(Message::Conversation { leg, id, update: Box::new(update) })
         });
@@ -54,6 +69,14 @@ impl CallTask {
                     Request { client_state: None, command: *command },
                 );
             }
+            (ConversationUpdate::Warned(message), _) => {
+                let warning = Warning { code: 0, message };
+                self.state.call.handle_leg(clock::now(), leg, LegEvent::Warned(warning));
+            }
+            // The report of an agent after its conversation failed.
+            (ConversationUpdate::EngineFailed(failure), None) => {
+                self.state.call.handle_leg(clock::now(), leg, LegEvent::EngineFailed(failure));
+            }
             (_, None) => {}
             (ConversationUpdate::Ready { sink, source }, Some(op)) => {
                 let Some(live) = self.state.legs.get(&leg) else { return };
@@ -67,6 +90,10 @@ impl CallTask {
                 let utterance = LegEvent::Conversation { id, status: ConversationStatus::Utterance(line) };
                 self.state.call.handle_leg(clock::now(), leg, utterance);
             }
+            (ConversationUpdate::PartialResult(values), Some(_)) => {
+                let status = ConversationStatus::PartialResult(values);
+                self.state.call.handle_leg(clock::now(), leg, LegEvent::Conversation { id, status });
+            }
             (ConversationUpdate::EngineFailed(failure), Some(_)) => {
                 own.iter().for_each(|own| own.live.failed(&failure));
                 self.state.call.handle_leg(clock::now(), leg, LegEvent::EngineFailed(failure));
@@ -78,6 +105,14 @@ impl CallTask {
                 self.end_conversation(leg, id);
                 self.state.call.handle_leg(clock::now(), leg, LegEvent::Conversation { id, status });
             }
+        }
+    }
+
+    /// Passes a request of an application to the conversation.
+    pub(super) fn ask_conversation(&self, leg: LegId, id: ConversationId, request: ConversationRequest) {
+        let own = self.state.legs.get(&leg).and_then(|live| live.attachments.conversation.as_ref());
+        if let Some(own) = own.filter(|own| own.id == id) {
+            own.ask(request);
         }
     }
 
@@ -97,4 +132,21 @@ impl CallTask {
             live.io.command(media::Command::Unsource { op });
         }
     }
+}
+
+/// Gives an agent that the account has stored its definition, and the agent of the configuration that has its model. Does
+/// nothing for an agent of the configuration, and for an unknown agent.
+fn resolve_stored(services: &Services, account: &AccountName, agent: &mut AgentSpec) {
+    let (agents, routing) = (services.conversations.agents.load(), services.routing.load());
+    if agents.find(account, &agent.name).is_some() {
+        return;
+    }
+    let Some(row) = routing.inventory().agents.find(&agent.name).filter(|row| row.account == *account) else { return };
+    let stored = &row.details;
+    let Some(model) = agents.get(&stored.model).or_else(|| agents.default_agent()) else { return };
+    agent.name = Arc::clone(&model.name);
+    agent.script.get_or_insert_with(|| serde_json::Value::Object(stored.definition.clone()).to_string().into());
+    agent.language = agent.language.take().or_else(|| stored.language.as_deref().map(Into::into));
+    agent.voice = agent.voice.take().or_else(|| stored.voice.as_deref().map(Into::into));
+    agent.interruptible = agent.interruptible.or(stored.interruptible);
 }

@@ -66,7 +66,7 @@ pub(super) fn of(event: &CallEvent, dialect: Option<&Arc<dyn Dialect>>) -> Optio
         EventKind::Conversation(facts) => {
             let state = match &facts.status {
                 ConversationStatus::Started => "started",
-                ConversationStatus::Utterance(_) => "changed",
+                ConversationStatus::Utterance(_) | ConversationStatus::PartialResult(_) => "changed",
                 ConversationStatus::Ended(_) | ConversationStatus::Completed | ConversationStatus::Failed { .. } => {
                     "ended"
                 }

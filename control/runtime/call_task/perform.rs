@@ -106,6 +106,7 @@ impl CallTask {
             }
             LegCommand::Converse { op, id, spec, status } => self.converse(leg, op, id, *spec, status),
             LegCommand::StopConversation { id } => self.end_conversation(leg, id),
+            LegCommand::AskConversation { id, request } => self.ask_conversation(leg, id, request),
             LegCommand::JoinConference(participation) => self.join_conference(leg, &participation),
             LegCommand::Supervise(supervision) => self.supervise(leg, supervision),
             LegCommand::StopSupervising => self.stop_supervising(leg),

@@ -143,7 +143,7 @@ impl CallTask {
     /// Writes an event to the call's log, and the end of a leg to the server's log. Reports the problem, if the event is
     /// a problem.
     fn log_event(&mut self, event: &CallEvent) {
-        if matches!(&event.kind, EventKind::Conversation(facts) if matches!(facts.status, ConversationStatus::Utterance(_)))
+        if matches!(&event.kind, EventKind::Conversation(facts) if matches!(facts.status, ConversationStatus::Utterance(_) | ConversationStatus::PartialResult(_)))
         {
             // The task of the conversation has already logged this event.
             return;
