@@ -1,6 +1,7 @@
 //! SignalWire. The Compatibility API is a provider of Twilio's family. SWML is a separate dialect.
 #![forbid(unsafe_code)]
 
+mod ai;
 pub mod browser;
 mod calling;
 pub mod cxml;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tandem_call::address::Address;
 use tandem_call::command::Command;
+use tandem_call::conversation::{AgentMessage, ConversationRequest, MessageRole};
 use tandem_call::header_fields::HeaderFields;
 use tandem_call::leg::{LegInfo, LegOwner, Status};
 use tandem_call::new_leg::{LegPlan, OnAnswer};
@@ -191,11 +192,48 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Acc
         "refer" => commands(vec![refer(parameters)?]),
         // This server has no client that receives user events.
         "user_event" => commands(Vec::new()),
-        _ if name.starts_with("ai") || name.ends_with("_fax.stop") => {
+        "ai_message" => commands(ai_message(parameters)?),
+        "ai_hold" => {
+            let timeout = parameters.seconds("timeout", 1.0..=900.0);
+            commands(vec![Command::AskConversation(ConversationRequest::Hold(timeout))])
+        }
+        "ai_unhold" => {
+            let prompt = parameters.text("prompt").map(|text| ai_messages(MessageRole::System, text));
+            commands([Command::AskConversation(ConversationRequest::Unhold)].into_iter().chain(prompt).collect())
+        }
+        "ai.stop" => {
+            // An agent of a leg is its only one, so the id of the job names no other.
+            drop(control);
+            commands(vec![Command::StopConversation])
+        }
+        _ if name.ends_with("_fax.stop") => {
             Err(ApiError::state("invalid_state", format!("the call has no job for {command}")))
         }
         _ => Err(unknown(command)),
     }
+}
+
+/// The commands of `ai_message`: data and prompts for the agent, and then a message that the agent answers.
+fn ai_message(parameters: &Parameters<'_>) -> Result<Vec<Command>, ApiError> {
+    let own = ["global_data", "reset"].into_iter().filter_map(|name| {
+        let object = parameters.object(name)?;
+        Some((name.to_owned(), Value::Object(object.clone())))
+    });
+    let own: Object = own.collect();
+    let has_data = own.iter().next().is_some();
+    let data = Value::Object(own).to_json().to_string();
+    let data = has_data.then(|| Command::AskConversation(ConversationRequest::ToScript(data.into())));
+    let roles = [("system", MessageRole::System), ("user", MessageRole::User), ("assistant", MessageRole::Assistant)];
+    let role = parameters.word("role", &roles).unwrap_or(MessageRole::System);
+    let message = parameters.text("message_text").map(|text| ai_messages(role, text));
+    let commands: Vec<_> = data.into_iter().chain(message).collect();
+    if commands.is_empty() { Err(ApiError::missing("message_text")) } else { Ok(commands) }
+}
+
+/// The command that gives the agent a message. The agent answers the message, unless the message is one of its own.
+fn ai_messages(role: MessageRole, text: String) -> Command {
+    let messages = vec![AgentMessage { role, text: text.into() }];
+    Command::AskConversation(ConversationRequest::AddMessages { messages, answer: role != MessageRole::Assistant })
 }
 
 /// The commands that end a call.
@@ -591,9 +629,26 @@ mod tests {
         assert_eq!(tap(host), "invalid_parameter", "only addresses");
         let disconnect = format!(r#"{{"command":"calling.disconnect","id":"{ID}","params":{{}}}}"#);
         assert_eq!(code(&disconnect), "invalid_command_attempted");
-        assert_eq!(code(&format!(r#"{{"command":"calling.ai_hold","id":"{ID}"}}"#)), "invalid_state");
+        assert_eq!(code(&format!(r#"{{"command":"calling.send_fax.stop","id":"{ID}"}}"#)), "invalid_state");
+        assert_eq!(code(&format!(r#"{{"command":"calling.ai_message","id":"{ID}"}}"#)), "missing_required_parameter");
         assert_eq!(code(r#"{"command":"calling.end","id":"nobody"}"#), "404");
         assert_eq!(code("[]"), "400");
+    }
+
+    #[test]
+    fn commands_for_an_agent_become_requests_to_its_conversation() {
+        let asked = |name: &str, params: &str| commanded(&format!("calling.{name}"), params);
+        let message = asked("ai_message", r#"{"role":"user","message_text":"Hi","global_data":{"a":1}}"#);
+        let [Command::AskConversation(ConversationRequest::ToScript(data)), Command::AskConversation(request)] = &*message else {
+            panic!("{message:?}")
+        };
+        assert_eq!(&**data, r#"{"global_data":{"a":1}}"#);
+        let ConversationRequest::AddMessages { messages, answer: true } = request else { panic!("{request:?}") };
+        assert_eq!((messages[0].role, &*messages[0].text), (MessageRole::User, "Hi"));
+        let hold = asked("ai_hold", r#"{"timeout":60}"#);
+        assert_eq!(hold, [Command::AskConversation(ConversationRequest::Hold(Some(Duration::from_secs(60))))]);
+        assert_eq!(asked("ai_unhold", r#"{"prompt":"Go on."}"#).len(), 2);
+        assert_eq!(asked("ai.stop", "{}"), [Command::StopConversation]);
     }
 
     #[test]

@@ -102,7 +102,7 @@ pub(super) fn state(status: Status) -> &'static str {
 }
 
 /// The direction of the leg: `inbound` or `outbound`.
-pub(super) fn direction(leg: &LegInfo) -> &'static str {
+pub(crate) fn direction(leg: &LegInfo) -> &'static str {
     if leg.direction == Direction::Inbound { "inbound" } else { "outbound" }
 }
 

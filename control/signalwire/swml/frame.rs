@@ -24,6 +24,13 @@ pub(super) struct Frame {
     pub(super) section: Option<Section>,
 }
 
+impl Frame {
+    /// Whether the frame is the section of an agent's action.
+    pub(super) fn is_of_agent(&self) -> bool {
+        self.section.as_ref().is_some_and(|section| section.entry == Entry::Agent)
+    }
+}
+
 /// A section that runs.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(super) struct Section {
@@ -42,6 +49,8 @@ pub(super) enum Entry {
     Execute,
     /// By `transfer`, or as the first section: the script ends with the section.
     Transfer,
+    /// By an action of an agent: after the section, the agent comes back.
+    Agent,
 }
 
 /// The written form of the frames. `S` is a reference to the section when the frames are written.

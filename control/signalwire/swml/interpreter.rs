@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tandem_call::program::instruction::{Dial, Instruction};
 use tandem_id::{RecordingId, StreamId};
 
+use super::agent::AgentMemory;
 use super::budget::{BUDGET, Budget, Exhausted, STEP};
 use super::document::{Branch, Cases, Document, Inner, MAX_WARNINGS, Step, Steps};
 use super::error::{Code, Fault};
@@ -117,6 +118,10 @@ pub(super) enum PendingResult {
         entry: Entry,
     },
     Request(Box<ScriptRequest>),
+    /// The end of the agent that a method with this name has started.
+    Agent {
+        method: String,
+    },
 }
 
 /// The jobs that run in the background.
@@ -162,6 +167,9 @@ pub(super) struct Interpreter {
     pub(super) context: CallContext,
     pub(super) waits: PendingResult,
     pub(super) jobs: Jobs,
+    /// What the agents of the call leave for the next one.
+    #[serde(default)]
+    pub(super) memory: AgentMemory,
     transfers: u32,
     warnings: Vec<Fault>,
     /// Name of the method that started last.
@@ -201,6 +209,7 @@ impl Interpreter {
             context: CallContext::default(),
             waits: PendingResult::Nothing,
             jobs: Jobs::default(),
+            memory: AgentMemory::default(),
             transfers: 0,
             warnings: Vec::new(),
             method: Cow::Borrowed(""),
@@ -331,7 +340,7 @@ impl Interpreter {
                 self.block(on_return);
             }
             Some(Entry::Transfer) => self.frames.clear(),
-            None => {}
+            Some(Entry::Agent) | None => {}
         }
         Ok(())
     }
@@ -355,6 +364,7 @@ impl Interpreter {
                 keep_confirmations(&step.parameters, &mut parameters);
                 parameters
             }
+            "ai" | "amazon_bedrock" => self.agent_parameters(&step.parameters, true)?,
             _ => self.expanded(&step.parameters)?,
         };
         self.pay(parameters.size().saturating_mul(PARAMETER_OCTET))?;
@@ -640,6 +650,18 @@ impl Interpreter {
         Document::read(text)
     }
 
+    /// Lets the step that started last start again when the section that the script enters next has ended.
+    pub(super) fn repeat_step(&mut self) {
+        if let Some(frame) = self.frames.last_mut() {
+            frame.at = frame.at.saturating_sub(1);
+        }
+    }
+
+    /// Whether the document that runs has a section with this name.
+    pub(super) fn has_section(&self, name: &str) -> bool {
+        self.frames.last().is_some_and(|frame| frame.document.section(name).is_some())
+    }
+
     /// Enters a section of a document.
     pub(super) fn enter(&mut self, document: Document, section: &str, params: Value, entry: Entry) {
         let steps = document.section(section).cloned().unwrap_or_default();
@@ -648,9 +670,18 @@ impl Interpreter {
                 self.warnings.push(fault.clone());
             }
         }
+        let mut entry = entry;
         match entry {
-            Entry::Transfer => self.frames.clear(),
+            // A document of an agent's action cannot leave the agent: the agent comes back after the last document.
+            Entry::Transfer => match self.frames.iter().rposition(Frame::is_of_agent) {
+                Some(at) => {
+                    self.frames.truncate(at);
+                    entry = Entry::Agent;
+                }
+                None => self.frames.clear(),
+            },
             Entry::Execute => self.unset("return_value"),
+            Entry::Agent => {}
         }
         let section = Section { name: section.to_owned(), params, entry, jumps: BTreeMap::new() };
         self.frames.push(Frame { document, steps, at: 0, section: Some(section) });

@@ -36,7 +36,7 @@ const REQUEST: f64 = 30.0;
 const REQUEST_HEADERS: [&str; 4] = ["accept", "authorization", "content-type", "range"];
 /// Methods that talk with the caller. If the script ends after such a method, and this server does not support the
 /// method, the caller hears an apology.
-const TAKES_OVER: [&str; 4] = ["ai", "amazon_bedrock", "pay", "receive_fax"];
+const TAKES_OVER: [&str; 2] = ["pay", "receive_fax"];
 
 /// The target with which a leg asks for the next action of the script.
 pub(super) fn next() -> Target {
@@ -65,6 +65,9 @@ fn order(command: Command) -> Instruction {
 impl Interpreter {
     /// Starts a method.
     pub(super) fn method(&mut self, step: &Step, object: &Object) -> Result<Flow, Fault> {
+        if matches!(step.method.name, "ai" | "amazon_bedrock") {
+            return self.agent(step.method.name, object);
+        }
         let parameters = Parameters::new(object);
         let flow = self.begin(step, &parameters);
         for wrong in parameters.wrong() {
@@ -286,7 +289,7 @@ impl Interpreter {
             _ => "failed",
         };
         self.set(&format!("{method}_result"), failed);
-        if matches!(method, "ai" | "amazon_bedrock" | "ai_sidecar") {
+        if method == "ai_sidecar" {
             self.set("return_value", failed);
         }
         self.warn(Code::MethodExecuteFailed, "not served here");

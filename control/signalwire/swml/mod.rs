@@ -5,11 +5,13 @@
 //! ```text
 //!   text ──► value ──► document ──► interpreter ◄──► method    expression, operation, template: placeholders
 //!                                   │  budget         ├── connect, outcome
+//!                                   │                 ├── agent: the method `ai`
 //!                                   │                 └── parameters, sound, media: parameters of methods
 //!                                   │  frame: position     written: values as data
 //!   script: one leg's interpreter ─────┘       facts, event: requests to applications       signed_request: signatures
 //! ```
 
+mod agent;
 mod budget;
 mod connect;
 pub(super) mod document;
@@ -48,16 +50,19 @@ use tandem_call::program::instruction::Program;
 use tandem_call::recording::RecordingFormat;
 use tandem_call::snapshot::CallSnapshotError;
 use tandem_call::stream::StreamSpec;
+use tandem_dialect::agent::AgentScript;
 use tandem_dialect::script::Script;
 use tandem_dialect::{Context, Dialect, Documents, Notice, Signing, StreamWire};
-use tandem_id::{LegId, RecordingId, StreamId};
+use tandem_id::{ConversationId, LegId, RecordingId, StreamId};
 use tandem_webhooks::{RetryPolicy, SignInput, SignedRequest};
 use url::Url;
 
 use self::script::LegScript;
 #[cfg(any(test, feature = "testing"))]
 pub use self::testing::serves;
+pub(super) use self::signed_request::sign;
 pub(super) use self::text::is_document;
+use super::ai::AiScript;
 use super::{Family, Ids, Provider as _, SignalWire};
 
 /// The dialect's name in the configuration and in records.
@@ -178,6 +183,21 @@ impl Dialect for Swml {
         now: Timestamp,
     ) -> Box<dyn StreamWire> {
         self.compatibility.stream(account, leg, id, spec, now)
+    }
+
+    fn conversation_id(&self, id: ConversationId) -> String {
+        uuid(id.0)
+    }
+
+    fn agent_script(
+        &self,
+        account: &Account,
+        leg: &LegInfo,
+        id: ConversationId,
+        definition: &str,
+    ) -> Option<Result<Box<dyn AgentScript>, String>> {
+        let script = AiScript::new(account, leg, id, definition);
+        Some(script.map(|script| Box::new(script) as Box<dyn AgentScript>))
     }
 }
 

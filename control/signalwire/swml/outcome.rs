@@ -117,6 +117,13 @@ impl Interpreter {
                 FetchReason::Refer(facts) => Some(facts),
                 _ => None,
             }),
+            (PendingResult::Agent { method }, reason) => {
+                let facts = match reason {
+                    FetchReason::Conversed(facts) => Some(&**facts),
+                    _ => None,
+                };
+                return self.agent_left(&method, facts);
+            }
             (PendingResult::Detect, FetchReason::Detected(facts)) => self.detected(facts),
             (PendingResult::Detect, _) => self.set("detect_result", "error"),
             (PendingResult::Nothing | PendingResult::Document { .. } | PendingResult::Request(_), _) => {}

@@ -227,6 +227,7 @@ fn is_in_place_before_a_join(instruction: &Instruction) -> bool {
             | Instruction::Enqueue(_)
             | Instruction::Conference(_)
             | Instruction::Connect(_)
+            | Instruction::Converse(_)
             | Instruction::Refer(_)
     )
 }

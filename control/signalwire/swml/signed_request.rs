@@ -17,7 +17,7 @@ const USER_AGENT: &str = "SignalWire";
 
 /// Encodes and signs one attempt. The user name and password in the URL become Basic credentials. The signature is for
 /// the URL without user name and password.
-pub(super) fn sign(key: &str, notice: &SignInput<'_>) -> SignedRequest {
+pub(in super::super) fn sign(key: &str, notice: &SignInput<'_>) -> SignedRequest {
     let url = notice.url.split('#').next().unwrap_or(notice.url);
     let (url, credentials) = split_credentials(url);
     let (url, body) = match (notice.method, notice.body) {

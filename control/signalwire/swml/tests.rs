@@ -318,8 +318,8 @@ fn a_script_that_ends_after_an_unsupported_method_plays_an_apology() {
             _ => panic!("{steps}"),
         }
     };
-    assert_eq!(answers("    - ai: {prompt: {text: hello}}"), ["Refused"]);
-    assert_eq!(answers("    - ai: {prompt: {text: hello}}\n    - hangup"), ["Refused"]);
+    assert_eq!(answers("    - pay: {payment_connector_url: 'https://x/'}"), ["Refused"]);
+    assert_eq!(answers("    - ai: {prompt: {}}\n    - hangup"), ["Refused"], "an agent without a prompt");
     assert_eq!(answers("    - ai: {}\n    - play: 'say:sorry'"), ["sorry", "Redirect"]);
     assert_eq!(answers("    - send_sms: {to_number: '+1', from_number: '+1', body: x}\n    - hangup: {}")[0], "Reject");
 }
@@ -327,11 +327,11 @@ fn a_script_that_ends_after_an_unsupported_method_plays_an_apology() {
 #[test]
 fn an_unsupported_method_sets_a_failed_result_and_the_script_continues() {
     let steps = "
-    - ai: {prompt: {text: hello}}
+    - ai_sidecar: {prompt: {text: hello}}
     - send_sms: {to_number: '+1', from_number: '+1', body: x}
     - pay: {payment_connector_url: 'https://x/'}
     - live_translate: {action: stop}
-    - play: 'say:${ai_result} ${send_sms_result} ${pay_result} ${live_translate_result}'";
+    - play: 'say:${ai_sidecar_result} ${send_sms_result} ${pay_result} ${live_translate_result}'";
     let mut script = machine(steps);
     assert_eq!(played(&mut script), ["failed failed internal-error failed"]);
     assert_eq!(script.warnings().len(), 4);

@@ -2,20 +2,26 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "for tests only")]
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tandem_call::command::{Accepted, Refused};
+use tandem_call::conversation::{
+    AgentFacts, ConversationFacts, ConversationStatus, ConversationTarget, Utterance,
+};
 use tandem_call::event::{DialStatus, MachineFacts, ReferFacts, ReferState};
 use tandem_call::fetch::FetchReason;
 use tandem_call::machine_detection::DetectionResult;
 use tandem_call::queue::{QueueOutcome, QueueResult};
 use tandem_call::recognition::RecognisedText;
 use tandem_call::recording::{Recording, RecordingStatus};
-use tandem_call::stream::{StreamFacts, StreamStatus};
-use tandem_id::{FetchId, LegId, QueueId, RecordingId, StreamId};
+use tandem_call::program::instruction::Converse;
+use tandem_call::stream::{StreamFacts, StreamFault, StreamStatus};
+use tandem_id::{ConversationId, FetchId, LegId, QueueId, RecordingId, StreamId};
 
 use super::*;
+use crate::ai::{Continuation, Outcome, Seed};
 use crate::swml::document::METHODS;
 use crate::swml::testing::example_of;
 use crate::swml::tests::{account, context, dialled, fetch, leg, response};
@@ -139,8 +145,28 @@ fn outcome(instructions: &[Instruction], outcomes: Outcomes) -> FetchReason {
             after: Duration::from_millis(750),
             spec: Box::new(detect.spec.clone()),
         })),
+        Instruction::Converse(converse) => conversed(converse, succeeds),
         _ => FetchReason::Redirect,
     }
+}
+
+/// The end of an agent. At first the agent leaves for a document, and comes back.
+fn conversed(converse: &Converse, succeeds: bool) -> FetchReason {
+    let ConversationTarget::Agent(agent) = &converse.spec.with else { panic!("{converse:?}") };
+    let seed: Seed = serde_json::from_str(agent.script.as_deref().unwrap()).unwrap();
+    let document = serde_json::json!({"sections": {"main": [{"play": "say:aside ${n}"}]}});
+    let then = seed.saved.is_none().then(|| Continuation::Return { document, saved: Box::default() });
+    let global_data = seed.global_data.into_iter().chain([("known".to_owned(), true.into())]).collect();
+    let text = serde_json::to_string(&Outcome { then, global_data }).ok();
+    let failed = || StreamFault::Internal.because("no agent");
+    let status = match succeeds {
+        true => ConversationStatus::Ended(text),
+        false => ConversationStatus::Failed { after_start: false, why: failed() },
+    };
+    let utterances = vec![Utterance { by_agent: false, text: "Hi".into() }];
+    let agent = Some(AgentFacts { spec: Arc::new((**agent).clone()), utterances });
+    let facts = ConversationFacts { id: ConversationId(1), status, duration: Duration::from_secs(1), agent };
+    FetchReason::Conversed(Box::new(facts))
 }
 
 /// A run of a script to its end, with the same inputs each time.
@@ -240,15 +266,17 @@ impl Run {
             PendingResult::Detect => "detect",
             PendingResult::Document { .. } => "a document",
             PendingResult::Request(_) => "a request",
+            PendingResult::Agent { .. } => "an agent",
         }
     }
 }
 
 /// The states in which a script can wait.
-const STATES: [&str; 16] = [
+const STATES: [&str; 17] = [
     "a command",
     "a document",
     "a request",
+    "an agent",
     "conference",
     "connect",
     "connect to a stream",
