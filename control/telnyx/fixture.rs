@@ -15,7 +15,7 @@ use tandem_id::{AccountName, CallId, LegId};
 pub(super) const LEG: LegId = LegId(0x1af5_aabe_a9b8_11f0_bb0d_0242_0a1f_0a69);
 pub(super) const SESSION: CallId = CallId(0x1af5_a4ce_a9b8_11f0_8e2d_0242_0a1f_0a69);
 
-pub(super) fn account() -> Account {
+pub fn account() -> Account {
     let seed = base64::engine::general_purpose::STANDARD.encode([7; 32]);
     let telnyx = TelnyxCredentials { api_key: "KEY1".into(), signing_seed: seed };
     Account { name: AccountName::new("acme"), twilio: None, telnyx: Some(telnyx), signalwire: None, operator: false }

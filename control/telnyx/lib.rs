@@ -9,9 +9,11 @@
 //! ```
 #![forbid(unsafe_code)]
 
-mod agent;
+pub mod agent;
+pub mod assistant;
 pub mod browser;
 mod conference;
+pub mod conversation;
 pub mod id;
 mod machine_detection;
 pub mod rest;
@@ -27,11 +29,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tandem_accounts::Account;
 use tandem_call::conference::event::ConferenceEvent;
+use tandem_call::conversation::ConversationSpec;
 use tandem_call::event::CallEvent;
-use tandem_call::leg::LegInfo;
+use tandem_call::leg::{LegInfo, Status};
 use tandem_call::stream::StreamSpec;
+use tandem_dialect::agent::AgentScript;
+use tandem_dialect::conversation::ConversationWire;
 use tandem_dialect::{Context, Dialect, Notice, Signing, StreamWire};
-use tandem_id::{LegId, RecordingId, StreamId};
+use tandem_id::{ConversationId, LegId, RecordingId, StreamId};
 use tandem_webhooks::{Retries, RetryOn, RetryPolicy, SignInput, SignedRequest, StatusRange};
 
 /// The dialect's name in the configuration, in calls and in records.
@@ -111,6 +116,31 @@ impl Dialect for Telnyx {
         _now: Timestamp,
     ) -> Box<dyn StreamWire> {
         Box::new(stream::Wire::new(account, leg, id, spec))
+    }
+
+    fn conversation_id(&self, id: ConversationId) -> String {
+        conversation::session_id(id)
+    }
+
+    fn conversation(
+        &self,
+        account: &Account,
+        leg: &LegInfo,
+        status: Status,
+        id: ConversationId,
+        spec: &ConversationSpec,
+    ) -> Option<Box<dyn ConversationWire>> {
+        Some(Box::new(conversation::wire(account, leg, status, conversation::session_id(id), spec)))
+    }
+
+    fn agent_script(
+        &self,
+        account: &Account,
+        leg: &LegInfo,
+        _id: ConversationId,
+        definition: &str,
+    ) -> Option<Result<Box<dyn AgentScript>, String>> {
+        Some(assistant::script(account, leg, definition))
     }
 }
 

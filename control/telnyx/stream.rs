@@ -24,7 +24,7 @@ use super::{id, time};
 
 /// The `User-Agent` of the handshake. Some applications search for "telnyx" in this header, in upper or lower case.
 /// These applications refuse clients without this word.
-const USER_AGENT: &str = "Telnyx/Tandem";
+pub(super) const USER_AGENT: &str = "Telnyx/Tandem";
 const AUTH_TOKEN: &str = "x-telnyx-streaming-auth-token";
 /// Maximum duration of the payload in one message, in seconds.
 const LONGEST_PAYLOAD: usize = 30;

@@ -20,16 +20,19 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
+use tandem_call::conversation::{ConversationFacts, ConversationSpec};
 use tandem_call::event::CallEvent;
-use tandem_call::leg::{Direction, LegInfo};
+use tandem_call::leg::{Direction, LegInfo, Status};
 use tandem_call::machine_detection::DetectionResult;
 use tandem_call::stream::StreamSpec;
-use tandem_id::{LegId, StreamId};
+use tandem_id::{ConversationId, LegId, StreamId};
 
 use tandem_accounts::{Account, Accounts};
+use tandem_dialect::agent::AgentScript;
+use tandem_dialect::conversation::ConversationWire;
 use tandem_dialect::{Notice, Signing, StreamWire};
 use tandem_markup::flavour::Flavour;
-use tandem_telnyx::{id, stream, webhook};
+use tandem_telnyx::{agent, assistant, conversation, id, stream, webhook};
 use tandem_twilio::family::{Credentials, DetectionRules, Family, Provider, Rewrite};
 use tandem_twilio::sid::{Ids, Spelling};
 use tandem_webhooks::{Body, RetryPolicy, SignInput, SignedRequest};
@@ -245,6 +248,30 @@ impl Provider for Texml {
 
     fn stream(&self, account: &Account, leg: &LegInfo, id: StreamId, spec: &StreamSpec) -> Option<Box<dyn StreamWire>> {
         Some(Box::new(stream::Wire::new(account, leg, id, spec)))
+    }
+
+    fn conversation(
+        &self,
+        account: &Account,
+        leg: &LegInfo,
+        status: Status,
+        id: ConversationId,
+        spec: &ConversationSpec,
+    ) -> Option<Box<dyn ConversationWire>> {
+        Some(Box::new(conversation::wire(account, leg, status, id::uuid(id.0), spec)))
+    }
+
+    fn agent_script(
+        &self,
+        account: &Account,
+        leg: &LegInfo,
+        definition: &str,
+    ) -> Option<Result<Box<dyn AgentScript>, String>> {
+        Some(assistant::script(account, leg, definition))
+    }
+
+    fn conversed(&self, facts: &ConversationFacts) -> Option<Vec<(&'static str, String)>> {
+        agent::document_parameters(facts)
     }
 
     fn flavour(&self) -> &'static Flavour {

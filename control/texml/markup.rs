@@ -90,9 +90,41 @@ pub static TEXML: Flavour = Flavour {
             ],
             idle: ["a lost connection ends the stream" => ["enableReconnect"]],
         }
-        "AIGather" in ["Response"] Meaning::Unsupported(ELEMENT_NOT_SUPPORTED) => {}
-        "AIAssistant" in ["Connect"] Meaning::Unsupported(ELEMENT_NOT_SUPPORTED) => {}
-        "ConversationRelay" in ["Connect"] Meaning::Unsupported(ELEMENT_NOT_SUPPORTED) => {}
+        "AIGather" in ["Response"] Meaning::AgentGather => { honoured: ["action", "method"] }
+        "Greeting" in ["AIGather"] Meaning::Part => {}
+        "Parameters" in ["AIGather"] Meaning::Part => {}
+        "Voice" in ["AIGather"] Meaning::Part => {
+            honoured: ["name"],
+            idle: [ENGINES => ["api_key_ref", "voice_speed"]],
+        }
+        "MessageHistory" in ["AIGather"] Meaning::Part => {}
+        "Message" in ["MessageHistory"] Meaning::Part => { honoured: ["role"] }
+        "InterruptionSettings" in ["AIGather"] Meaning::Part => { honoured: ["enable"] }
+        "Transcription" in ["AIGather"] Meaning::Part => {
+            honoured: ["language"],
+            idle: [ENGINES => ["model"]],
+        }
+        "Assistant" in ["AIGather"] Meaning::Part => {
+            honoured: ["instructions"],
+            idle: ["the configuration has the language models" => ["api_key_ref", "model"]],
+        }
+        "Tools" in ["AIGather", "Assistant"] Meaning::Part => {}
+        "Tool" in ["Tools"] Meaning::Part => {}
+        "AIAssistant" in ["Connect"] Meaning::Assistant => {
+            honoured: ["id"],
+            refused: [12200 "an agent talks with one leg" => ["join", "participantName", "participantRole"]],
+        }
+        "ConversationRelay" in ["Connect"] Meaning::Conversation => {
+            honoured: [
+                "dtmfDetection", "interruptible", "language", "url", "voice", "welcomeGreeting",
+                "welcomeGreetingInterruptible",
+            ],
+            idle: [ENGINES => ["transcriptionProvider", "ttsProvider"]],
+        }
+        "Language" in ["ConversationRelay"] Meaning::Part => {
+            honoured: ["code", "speechModel", "voice"],
+            idle: [ENGINES => ["transcriptionProvider", "ttsProvider"]],
+        }
         "HttpRequest" in ["Response"] Meaning::Unsupported(ELEMENT_NOT_SUPPORTED) => {}
         "Suppression" in ["Start", "Stop"] Meaning::Suppression => {
             honoured: ["direction"],
@@ -112,6 +144,9 @@ pub static TEXML: Flavour = Flavour {
         record_transcribed_max_length: Duration::from_secs(3600),
         detects_in_milliseconds: true,
         unsent_events: &["dtmf"],
+        conversation_language: "en",
+        partial_prompts: true,
+        masks_profanity: false,
         ..TWIML.defaults
     },
     call_id: id::parse_call_control_id,

@@ -243,17 +243,117 @@ fn a_stream_has_file_mode_unless_rtp_mode_is_set() {
 
 #[test]
 fn unsupported_verbs_are_skipped_with_warning_12200() {
-    for body in [
-        "<AIGather/>",
-        "<HttpRequest><Request/></HttpRequest>",
-        "<Pay/>",
-        "<Dial action='http://x/'><Client>a</Client></Dial>",
-        "<Connect><ConversationRelay url='wss://x/'/></Connect>",
-    ] {
+    for body in
+        ["<HttpRequest><Request/></HttpRequest>", "<Pay/>", "<Dial action='http://x/'><Client>a</Client></Dial>"]
+    {
         let text = format!("<Response>{body}</Response>");
         let program = markup::document(&TEXML, Origin::default(), text.as_bytes()).unwrap();
         assert_eq!(program.warnings.first().map(|warning| warning.code), Some(12200), "{body}");
     }
+}
+
+fn converse(body: &str) -> (tandem_call::conversation::ConversationSpec, Option<Target>) {
+    let text = format!("<Response>{body}</Response>");
+    let base = url::Url::parse("https://app.example/voice").unwrap();
+    let origin = Origin { base: Some(&base), ..Origin::default() };
+    let mut program = markup::document(&TEXML, origin, text.as_bytes()).unwrap();
+    assert!(program.warnings.is_empty(), "{:?}", program.warnings);
+    match program.instructions.remove(0) {
+        Instruction::Converse(converse) => (*converse.spec, converse.action),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_conversation_relay_has_telnyxs_attributes_and_defaults() {
+    use tandem_call::conversation::{ConversationTarget, Inputs};
+    let (spec, action) = converse(
+        "<Connect action='/after'><ConversationRelay url='wss://x/' interruptible='none' welcomeGreeting='Hi' \
+         welcomeGreetingInterruptible='none' voice='Telnyx.Natural.abbie' transcriptionProvider='deepgram' dtmfDetection='true'>\
+         <Language code='fr' voice='v' ttsProvider='telnyx' transcriptionProvider='google' speechModel='m'/>\
+         <Parameter name='customer_id' value='customer_123'/></ConversationRelay></Connect>",
+    );
+    assert_eq!(spec.with, ConversationTarget::Application("wss://x/".into()));
+    assert_eq!(action.unwrap().url.as_ref(), "https://app.example/after");
+    assert_eq!((spec.speech_language.as_str(), spec.recognition_language.as_str()), ("en", "en"));
+    assert_eq!((spec.partials, spec.no_profanity, spec.digits), (true, false, true));
+    assert_eq!((spec.interrupted_by, spec.greeting_interrupted_by), (Inputs::NONE, Inputs::NONE));
+    assert_eq!(spec.default_language_settings.voice.as_deref(), Some("Telnyx.Natural.abbie"));
+    assert_eq!(spec.languages[0].0, "fr");
+    assert_eq!(spec.parameters, [("customer_id".to_owned(), "customer_123".to_owned())]);
+    let (plain, _) = converse("<Connect><ConversationRelay url='wss://x/'/></Connect>");
+    assert_eq!((plain.interrupted_by, plain.digits), (Inputs::ANY, false));
+}
+
+#[test]
+fn an_ai_assistant_is_the_agent_with_its_id() {
+    use tandem_call::conversation::ConversationTarget;
+    let (spec, _) = converse("<Connect><AIAssistant id='assistant-1'></AIAssistant></Connect>");
+    let ConversationTarget::Agent(agent) = spec.with else { panic!() };
+    assert_eq!(&*agent.name, "assistant-1");
+    let text = "<Response><Connect><AIAssistant join='v3:x' participantRole='user'/></Connect><Hangup/></Response>";
+    let program = markup::document(&TEXML, Origin::default(), text.as_bytes()).unwrap();
+    assert!(program.warnings.iter().any(|warning| warning.code == 12200));
+    assert!(matches!(program.instructions[0], Instruction::Refused(_)));
+}
+
+/// The published example, with the tools.
+const AI_GATHER: &str = r#"<AIGather action="/after_ai_gather">
+    <Greeting>Tell me your age and town.</Greeting>
+    <Parameters><![CDATA[{"properties": {"age": {"type": "integer"}, "location": {"type": "string"}},
+        "required": ["age", "location"]}]]></Parameters>
+    <Voice name="Telnyx.NaturalHD.Astra" voice_speed="1.0"/>
+    <MessageHistory><Message role="user">Hello my name is Enzo.</Message>
+        <Message role="assistant">Hello Enzo.</Message></MessageHistory>
+    <InterruptionSettings enable="false"/>
+    <Transcription model="some_model" language="fr"/>
+    <Assistant model="openai/gpt-4" api_key_ref="my_key_ref" instructions="You are helpful.">TOOLS</Assistant>
+  </AIGather>"#;
+
+#[test]
+fn an_ai_gather_becomes_an_agent_that_collects_values() {
+    use tandem_call::conversation::{ConversationTarget, Utterance};
+    let (spec, action) = converse(&AI_GATHER.replace("TOOLS", ""));
+    assert_eq!(action.unwrap().url.as_ref(), "https://app.example/after_ai_gather");
+    let ConversationTarget::Agent(agent) = spec.with else { panic!() };
+    let schema: Value = serde_json::from_str(agent.collect_schema.as_deref().unwrap()).unwrap();
+    assert_eq!((&schema["type"], &schema["required"]), (&json!("object"), &json!(["age", "location"])));
+    assert_eq!((&*agent.name, agent.prompt.as_deref()), ("", Some("You are helpful.")));
+    assert_eq!(agent.first_message.as_deref(), Some("Tell me your age and town."));
+    assert_eq!((agent.voice.as_deref(), agent.language.as_deref()), (Some("Telnyx.NaturalHD.Astra"), Some("fr")));
+    assert_eq!((agent.interruptible, agent.script), (Some(false), None));
+    let line = |by_agent, text: &str| Utterance { by_agent, text: text.into() };
+    assert_eq!(agent.history, [line(false, "Hello my name is Enzo."), line(true, "Hello Enzo.")]);
+
+    let tools = r#"<Tools><Tool><![CDATA[{"type": "hangup", "hangup": {"description": "Hang up the call."}}]]></Tool>
+        <Tool><![CDATA[{"type": "transfer", "transfer": [{"name": "support", "to": "+1234567890"}]}]]></Tool></Tools>"#;
+    let (spec, _) = converse(&AI_GATHER.replace("TOOLS", tools));
+    let ConversationTarget::Agent(agent) = spec.with else { panic!() };
+    let mut leg = fixture::leg();
+    leg.dialect = NAME.into();
+    let script = Texml.agent_script(&fixture::account(), &leg, agent.script.as_deref().unwrap()).unwrap();
+    let mut script = script.unwrap();
+    let names: Vec<String> = script.turn(jiff::Timestamp::UNIX_EPOCH).tools.into_iter().map(|tool| tool.name).collect();
+    assert_eq!(names, ["hangup", "transfer", "collected"]);
+}
+
+#[test]
+fn an_ai_gather_without_a_schema_is_skipped_with_a_warning() {
+    for body in ["<AIGather/>", "<AIGather><Parameters>{</Parameters></AIGather>", "<AIGather><Parameters/></AIGather>"]
+    {
+        let text = format!("<Response>{body}<Hangup/></Response>");
+        let program = markup::document(&TEXML, Origin::default(), text.as_bytes()).unwrap();
+        assert!(program.warnings.iter().all(|warning| warning.code == 64101) && !program.warnings.is_empty());
+        assert_eq!(program.instructions, [Instruction::Hangup], "{body}");
+    }
+}
+
+#[test]
+fn elements_with_a_second_meaning_keep_their_first_one() {
+    let text = "<Response><Start><Transcription name='a'/></Start><Stop><Transcription name='a'/></Stop></Response>";
+    let program = markup::document(&TEXML, Origin::default(), text.as_bytes()).unwrap();
+    assert!(program.warnings.is_empty(), "{:?}", program.warnings);
+    assert_eq!(program.instructions.len(), 2);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use tandem_accounts::usage::Trigger;
 use tandem_accounts::{Account, Accounts};
 use tandem_call::conference::event::{ConferenceEvent, ConferenceInfo};
-use tandem_call::conversation::ConversationSpec;
+use tandem_call::conversation::{ConversationFacts, ConversationSpec};
 use tandem_call::event::CallEvent;
 use tandem_call::fetch::{Fetch, FetchFailure, Scope};
 use tandem_call::leg::{Direction, LegInfo, Status};
@@ -23,6 +23,7 @@ use tandem_call::machine_detection::DetectionResult;
 use tandem_call::program::instruction::Program;
 use tandem_call::recording::Track;
 use tandem_call::stream::StreamSpec;
+use tandem_dialect::agent::AgentScript;
 use tandem_dialect::conversation::ConversationWire;
 use tandem_dialect::{Context, Dialect, Documents, Notice, ReportedError, Signing, StreamWire};
 use tandem_id::{ConversationId, LegId, RecordingId, StreamId};
@@ -232,6 +233,34 @@ pub trait Provider: Debug + Sync {
         _id: StreamId,
         _spec: &StreamSpec,
     ) -> Option<Box<dyn StreamWire>> {
+        None
+    }
+
+    /// The wire form of a conversation with an application. `None` if the provider uses Twilio's wire form.
+    fn conversation(
+        &self,
+        _account: &Account,
+        _leg: &LegInfo,
+        _status: Status,
+        _id: ConversationId,
+        _spec: &ConversationSpec,
+    ) -> Option<Box<dyn ConversationWire>> {
+        None
+    }
+
+    /// The parameters of the request that follows a conversation. `None` if the provider has the same parameters as
+    /// Twilio.
+    fn conversed(&self, _facts: &ConversationFacts) -> Option<Vec<(&'static str, String)>> {
+        None
+    }
+
+    /// The script of an agent that a document defines. [`Dialect::agent_script`] has the details.
+    fn agent_script(
+        &self,
+        _account: &Account,
+        _leg: &LegInfo,
+        _definition: &str,
+    ) -> Option<Result<Box<dyn AgentScript>, String>> {
         None
     }
 
@@ -493,9 +522,22 @@ impl Dialect for Family {
         id: ConversationId,
         spec: &ConversationSpec,
     ) -> Option<Box<dyn ConversationWire>> {
+        if let Some(own) = self.provider.conversation(account, leg, status, id, spec) {
+            return Some(own);
+        }
         let own = self.provider.credentials(account)?;
         let owner = Owner::new(self.provider, &own.sid);
-        Some(Box::new(conversation::Wire::new(owner, own.signing_key, leg, status, id, spec)))
+        Some(Box::new(conversation::wire(owner, own.signing_key, leg, status, id, spec)))
+    }
+
+    fn agent_script(
+        &self,
+        account: &Account,
+        leg: &LegInfo,
+        _id: ConversationId,
+        definition: &str,
+    ) -> Option<Result<Box<dyn AgentScript>, String>> {
+        self.provider.agent_script(account, leg, definition)
     }
 }
 

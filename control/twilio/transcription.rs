@@ -226,7 +226,7 @@ pub(super) fn spec(parameters: &Form) -> Result<TranscriptionSpec, ApiError> {
             partials: parameters.flag("PartialResults", false)?,
             no_profanity: parameters.flag("ProfanityFilter", true)?,
             punctuation: parameters.flag("EnableAutomaticPunctuation", true)?,
-            at_pauses: false,
+            ..RecognitionSpec::default()
         },
         labels: (own("InboundTrackLabel"), own("OutboundTrackLabel")),
         engine: (engine, model),

@@ -375,9 +375,16 @@ fn stands(owner: Owner<'_>, position: &QueuePosition, push: &mut impl FnMut(&str
 }
 
 fn conversed(owner: Owner<'_>, facts: &ConversationFacts, push: &mut impl FnMut(&str, String)) {
+    if let Some(own) = owner.provider.conversed(facts) {
+        own.into_iter().for_each(|(name, value)| push(name, value));
+        return;
+    }
     let status = match facts.status {
         ConversationStatus::Ended(_) => "ended",
-        ConversationStatus::Started | ConversationStatus::Utterance(_) | ConversationStatus::Completed => "completed",
+        ConversationStatus::Started
+        | ConversationStatus::Utterance(_)
+        | ConversationStatus::PartialResult(_)
+        | ConversationStatus::Completed => "completed",
         ConversationStatus::Failed { .. } => "failed",
     };
     push("SessionId", owner.ids.conversation(facts.id));

@@ -472,7 +472,7 @@ fn a_siprec_session_reports_its_states_to_its_own_callback() {
 
 fn words(stable: &str, unstable: &str) -> RecognisedText {
     let (stable, unstable) = (stable.to_owned(), unstable.to_owned());
-    RecognisedText { stable, unstable, stability: Some(0.8), confidence: Some(0.9), language: None }
+    RecognisedText { stable, unstable, stability: Some(0.8), confidence: Some(0.9), ..RecognisedText::default() }
 }
 
 #[test]

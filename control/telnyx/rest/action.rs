@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tandem_call::command::{Command, Interrupt};
+use tandem_call::conversation::{ConversationSpec, ConversationTarget};
 use tandem_call::leg::LegInfo;
 use tandem_call::program::instruction::{
     AfterBridge, AudioSource, Dial, DialRecord, DialTarget, Enqueue, Gather, Instruction, Play, Refer, RejectReason,
@@ -13,7 +14,7 @@ use tandem_id::{LegId, RecordingId, StreamId};
 
 use super::error::ApiError;
 use super::parameters::Parameters;
-use super::{agent, dial, media, queue};
+use super::{agent, dial, media, queue, relay};
 
 /// The actions that this server supports.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -55,7 +56,10 @@ pub(super) enum Action {
     SendSipInfo,
     AssistantStart,
     AssistantStop,
+    AssistantAddMessages,
     GatherUsingAi,
+    RelayStart,
+    RelayStop,
 }
 
 const ACTIONS: &[(&str, Action)] = &[
@@ -97,12 +101,14 @@ const ACTIONS: &[(&str, Action)] = &[
     ("send_sip_info", Action::SendSipInfo),
     ("ai_assistant_start", Action::AssistantStart),
     ("ai_assistant_stop", Action::AssistantStop),
+    ("ai_assistant_add_messages", Action::AssistantAddMessages),
     ("gather_using_ai", Action::GatherUsingAi),
+    ("conversation_relay_start", Action::RelayStart),
+    ("conversation_relay_stop", Action::RelayStop),
 ];
 
 /// Actions of Telnyx that this server does not support.
-const NOT_PERMITTED: &[&str] =
-    &["ai_assistant_add_messages", "ai_assistant_join", "conversation_relay_start", "conversation_relay_stop", "pay"];
+const NOT_PERMITTED: &[&str] = &["ai_assistant_join", "pay"];
 
 impl Action {
     /// Parses the last segment of a path. Returns the error 404 if Telnyx has no such action. Returns the error 422 if
@@ -205,7 +211,9 @@ pub(super) fn plan(
             commands.push(Command::StopNamedTranscription(media::TRANSCRIPTION.to_owned()));
         }
         Action::AssistantStart => commands.push(agent::start(parameters)?),
-        Action::AssistantStop => commands.push(Command::StopConversation),
+        Action::AssistantAddMessages => commands.push(agent::add_messages(parameters)?),
+        Action::RelayStart => commands.push(agent::begin(relay::start(parameters)?)),
+        Action::AssistantStop | Action::RelayStop => commands.push(Command::StopConversation),
         Action::GatherUsingAi => commands.push(agent::gather(parameters)?),
         Action::SendSipInfo => commands.push(send_info(parameters)?),
     }
@@ -292,12 +300,27 @@ fn send_info(parameters: Parameters<'_>) -> Result<Command, ApiError> {
 }
 
 fn answer(parameters: Parameters<'_>, leg: &LegInfo) -> Result<Vec<Command>, ApiError> {
-    parameters.refuse(&["assistant", "conversation_relay_config", "deepfake_detection", "transcription"])?;
+    parameters.refuse(&["deepfake_detection", "transcription"])?;
+    let conversation = conversation(parameters)?;
     let callback = parameters.webhook(leg.status_callback.as_ref())?;
     let record = media::record(parameters, RecordingSource::Request)?;
     let (stream, headers) = (media::stream(parameters)?, parameters.headers()?);
     let set_callback = callback.map(|callback| Command::SetCallback(Some(callback)));
-    Ok(set_callback.into_iter().chain([Command::Answer { record, stream, headers }]).collect())
+    let answer = [Command::Answer { record, stream, headers }];
+    Ok(set_callback.into_iter().chain(answer).chain(conversation.map(agent::begin)).collect())
+}
+
+/// The conversation that starts with the answer.
+pub(super) fn conversation(parameters: Parameters<'_>) -> Result<Option<ConversationSpec>, ApiError> {
+    let assistant = agent::on_answer(parameters)?;
+    let assistant = assistant.map(|agent| ConversationSpec::new(ConversationTarget::Agent(Box::new(agent))));
+    match (assistant, relay::config(parameters)?) {
+        (Some(_), Some(_)) => {
+            let detail = "Only one of 'assistant' and 'conversation_relay_config' may be given.";
+            Err(ApiError::bad_value("conversation_relay_config", detail))
+        }
+        (assistant, relay) => Ok(assistant.or(relay)),
+    }
 }
 
 fn playback(parameters: Parameters<'_>) -> Result<Command, ApiError> {

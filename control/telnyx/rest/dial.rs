@@ -20,7 +20,7 @@ use tandem_settings::Application;
 
 use super::error::ApiError;
 use super::parameters::{ALL_EVENTS, Parameters, WEB};
-use super::{machine_detection, media};
+use super::{action, machine_detection, media};
 use crate::NAME;
 
 const RINGING_TIMEOUT: Duration = Duration::from_secs(30);
@@ -117,14 +117,7 @@ pub(super) fn new_call(
     if calls_a_number && !matches!(from, Address::Phone(_)) {
         return Err(ApiError::not_e164("from"));
     }
-    parameters.refuse(&[
-        "assistant",
-        "conversation_relay_config",
-        "deepfake_detection",
-        "dialogflow_config",
-        "enable_dialogflow",
-        "transcription",
-    ])?;
+    parameters.refuse(&["deepfake_detection", "dialogflow_config", "enable_dialogflow", "transcription"])?;
     parameters.flag("send_silence_when_idle")?;
     // There is only one route. So `retry_on_timeout` only changes the end cause of an unanswered call.
     let retries = parameters.get("retry_on_timeout").is_none() || parameters.flag("retry_on_timeout")?;
@@ -136,14 +129,19 @@ pub(super) fn new_call(
         let detail = "The call can be linked only to the supervised call.";
         return Err(ApiError::bad_value("link_to", detail));
     }
-    let then = match (outbound.audio, supervises) {
-        (Some(_), Some(_)) => {
-            let detail = "audio_url cannot be used with supervise_call_control_id.";
-            return Err(ApiError::bad_value("audio_url", detail));
+    let then = match (outbound.audio, supervises, action::conversation(parameters)?) {
+        (None, None, None) => OnAnswer::Wait,
+        (Some(audio), None, None) => OnAnswer::Play(audio),
+        (None, None, Some(spec)) => OnAnswer::Converse(Box::new(spec)),
+        (None, Some(of), None) => OnAnswer::Supervise(Supervision { of, role: role.unwrap_or(SupervisorRole::Barge) }),
+        (audio, supervises, _) => {
+            let (name, other) = match (audio, supervises) {
+                (Some(_), Some(_)) => ("audio_url", "supervise_call_control_id"),
+                (Some(_), None) => ("audio_url", "a conversation"),
+                (None, _) => ("supervise_call_control_id", "a conversation"),
+            };
+            return Err(ApiError::bad_value(name, format!("{name} cannot be used with {other}.")));
         }
-        (None, Some(of)) => OnAnswer::Supervise(Supervision { of, role: role.unwrap_or(SupervisorRole::Barge) }),
-        (Some(audio), None) => OnAnswer::Play(audio),
-        (None, None) => OnAnswer::Wait,
     };
     let (bridge_intent, bridge_on_answer) = (parameters.flag("bridge_intent")?, parameters.flag("bridge_on_answer")?);
     let park = parameters.check("park_after_unbridge", &["self"])?.is_some();

@@ -349,6 +349,9 @@ impl ApiError {
             (Refused::NotRunning, Action::SwitchSupervisorRole) => {
                 Some(unable("This call does not supervise another call."))
             }
+            (Refused::NotRunning, Action::AssistantAddMessages) => {
+                Some(unable("This call has no conversation with an AI assistant."))
+            }
             (Refused::AlreadyAnswered, Action::Answer) | (Refused::NotRunning, _) => None,
             (Refused::AlreadyAnswered, _) => Some(unable("This call can't receive this command any more.")),
             (Refused::AlreadyRunning, Action::StreamingStart | Action::ForkStart) => {

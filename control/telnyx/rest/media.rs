@@ -139,7 +139,7 @@ pub(super) fn transcription(parameters: Parameters<'_>) -> Result<TranscriptionS
             partials: config.flag("interim_results")?,
             no_profanity: config.flag("profanity_filter")?,
             punctuation: true,
-            at_pauses: false,
+            ..RecognitionSpec::default()
         },
         labels: (None, None),
         engine: (engine.to_owned(), model.unwrap_or_default().to_owned()),

@@ -9,6 +9,7 @@
 mod action;
 mod active_calls;
 mod agent;
+mod assistants;
 mod call_events;
 mod conference;
 mod conference_action;
@@ -22,6 +23,7 @@ mod published;
 mod queue;
 mod recording;
 mod recording_transcription;
+mod relay;
 mod repeat;
 mod resources;
 
@@ -98,6 +100,7 @@ pub fn routes() -> Router<App> {
         .route("/v2/{*rest}", any(not_found))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .merge(resources::routes())
+        .merge(assistants::routes())
         .layer(Extension(Repeats::default()))
 }
 
@@ -201,6 +204,12 @@ async fn dial(
     let execute = async {
         let routing = app.calls.services().routing.load_full();
         let mut call = dial::new_call(parameters, &account.name, |id| routing.commanding(&account.name, id))?;
+        if let OnAnswer::Converse(spec) = &mut call.plan.then {
+            let agents = app.calls.services().conversations.agents.load_full();
+            let inventory = routing.inventory();
+            let own = agent::Own { account: &account.name, agents: &agents, inventory, model: None };
+            agent::settle_spec(spec, &own, rand::random())?;
+        }
         if let Some(other) = call.link_to {
             let supervises = matches!(call.plan.then, OnAnswer::Supervise(_));
             let name = if supervises { "supervise_call_control_id" } else { "link_to" };
@@ -277,10 +286,13 @@ async fn carry_out(
     taken: Option<LegId>,
 ) -> Result<Value, ApiError> {
     let mut plan = action::plan(action, parameters, leg, taken)?;
-    let mut conversation = None;
+    let mut begun = None;
     for command in &mut plan.commands {
         let agents = app.calls.services().conversations.agents.load_full();
-        conversation = agent::settle(command, &agents, rand::random())?.or(conversation);
+        let model = parameters.object("assistant")?.text("model")?;
+        let routing = app.calls.services().routing.load_full();
+        let own = agent::Own { account: &account.name, agents: &agents, inventory: routing.inventory(), model };
+        begun = agent::settle(command, &own, rand::random())?.or(begun);
     }
     if action == Action::Enqueue && leg.answered_at.is_some() {
         queue::prepare(app, account, parameters).await?;
@@ -291,8 +303,8 @@ async fn carry_out(
         }
     }
     let mut answer = perform(app, leg.id, action, plan).await?;
-    if let (Some(conversation), Some(Value::Object(data))) = (conversation, answer.get_mut("data")) {
-        data.insert("conversation_id".into(), id::uuid_v4(conversation).into());
+    if let (Some(begun), Some(Value::Object(data))) = (begun, answer.get_mut("data")) {
+        begun.add_to(data);
     }
     Ok(answer)
 }

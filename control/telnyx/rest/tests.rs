@@ -15,6 +15,7 @@ use tandem_call::stream::{BidirectionalMode, SampleRate, StreamCodec};
 use tandem_call::supervision::SupervisorRole;
 use tandem_id::AccountName;
 
+mod conversations;
 mod parameters;
 
 use super::*;

@@ -47,7 +47,7 @@ pub(super) fn routes() -> Router<App> {
         .merge(resource::routes::<AddressResource<Addresses>>())
 }
 
-fn inventory_error(why: InventoryError) -> ApiError {
+pub(super) fn inventory_error(why: InventoryError) -> ApiError {
     match why {
         InventoryError::Store(error) => StoreFailed::from(error).into(),
         refused => ApiError::limit_reached(refused.to_string()),

@@ -65,6 +65,10 @@ fn own(command: &str, name: &str) -> Option<Value> {
         "stream_bidirectional_codec" => json!("L16"),
         "stream_bidirectional_sampling_rate" => json!(16_000),
         "deepfake_detection" => json!({"enabled": true}),
+        "assistant" if command == "conversation_relay_start" => json!({"dynamic_variables": {"a": "b"}}),
+        "assistant" => json!({"id": "reception", "instructions": "Be kind."}),
+        "url" => json!("wss://h/relay"),
+        "messages" => json!([{"role": "user", "content": "Hello"}]),
         _ => return None,
     })
 }
@@ -110,6 +114,8 @@ fn measured(command: &str, about: &Value) -> Option<BTreeMap<String, ParameterSu
     }
     // Some commands need one of several parameters. Such commands are `bridge` and the commands that play a file.
     let others = [
+        ("ai_assistant_add_messages", "messages"),
+        ("conversation_relay_start", "url"),
         ("fork_start", "rx"),
         ("gather_using_audio", "audio_url"),
         ("playback_start", "audio_url"),
