@@ -38,6 +38,8 @@ impl Server {
             tracing::warn!("some webhooks are not delivered yet; they are sent after the next start");
         }
         let services = Arc::clone(calls.services());
+        // No call needs speech any more.
+        services.recogniser.stop_local().await;
         let cluster = services.cluster.clone();
         services.sip.shutdown().await;
         // The shutdown of the media engine blocks until all recordings are complete.

@@ -39,7 +39,7 @@ use tandem_sip as sip;
 use tandem_siprec::Connectors;
 use tandem_softphone::Dialled;
 use tandem_speech::recognise::Recogniser;
-use tandem_speech::{self as speech, Voice};
+use tandem_speech::{self as speech, LocalSpeech, SpeechError, Voice};
 use tandem_stir::Stir;
 use tandem_store::nodes::NodeDetails;
 use tandem_store::{self as store, Sharing, Store};
@@ -221,9 +221,12 @@ impl Foundation {
         let Self { parts, accounts, store, cluster, dialects, phones, stored_media, sip, public_url } = self;
         let Parts { recordings, client, stir, agents } = parts;
         let timings = Arc::new(Timings::default());
-        let recogniser = Arc::new(Recogniser::new(config.speech.clone(), client.clone(), Arc::clone(&timings)));
+        let local = LocalSpeech::new(&client)?;
+        let recogniser = Recogniser::new(config.speech.clone(), client.clone(), Arc::clone(&timings));
+        let recogniser = Arc::new(recogniser.with_local(&local));
         let spoken = config.data_dir.join("cache/speech");
-        let voice = Arc::new(Voice::new(config.speech.clone(), spoken, client.clone(), Arc::clone(&timings)));
+        let voice = Voice::new(config.speech.clone(), spoken, client.clone(), Arc::clone(&timings));
+        let voice = Arc::new(voice.with_local(&config.speech, &local));
         let signer = Arc::new(DialectSigner { accounts: Arc::clone(&accounts), dialects: dialects.clone() });
         let deliveries = Deliveries::new(store.clone(), client.clone(), signer, WEBHOOKS_AT_A_TIME);
         let audio = AudioLoader::new(client.clone(), voice, stored_media);
@@ -339,8 +342,10 @@ fn prepare_client(client: &Client, config: &Config) {
 
 /// Logs a warning if the configured speech engine is not installed.
 pub(super) fn warn_of_missing_speech(config: &Config) {
-    if let Some(missing) = speech::missing(&config.speech) {
-        tracing::warn!("{missing}; until then <Say> and speak play nothing");
+    match speech::missing(&config.speech) {
+        Some(missing @ SpeechError::NoLocalEngine(_)) => tracing::warn!("{missing}"),
+        Some(missing) => tracing::warn!("{missing}; until then <Say> and speak play nothing"),
+        None => {}
     }
 }
 

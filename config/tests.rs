@@ -1,3 +1,7 @@
+use std::path::Path;
+
+use tandem_speech::{Stt, Tts};
+
 use super::*;
 
 fn read(text: &str) -> Result<Config, Vec<Fault>> {
@@ -82,6 +86,32 @@ password = "hunter2"
 tts = "espeak"
 stt = "off"
 "#;
+
+#[test]
+fn the_speech_engine_is_a_name_a_url_or_a_program_with_arguments() {
+    let read = |text: &str, variables: &[(&str, &str)]| {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let (config, notes) = Config::read(text, variables).unwrap_or_else(|faults| panic!("{text}: {faults:#?}"));
+        (config.speech, notes.iter().map(|note| note.line(None)).collect::<Vec<_>>())
+    };
+    let (speech, _) = read("[speech]\nstt = \"local\"\ntts = \"local\"\nmodels = \"/srv/models\"", &[]);
+    assert!(speech.is_local() && (speech.stt, speech.tts) == (Stt::Local, Tts::Local));
+    assert_eq!(speech.models.as_deref(), Some(Path::new("/srv/models")));
+    let program = |words: [&str; 3]| Tts::Command(words.map(Box::from).into());
+    let piper = program(["piper", "--model", "{voice}.onnx"]);
+    assert_eq!(read("[speech]\ntts = [\"piper\", \"--model\", \"{voice}.onnx\"]", &[]).0.tts, piper);
+    let variable = ("TANDEM_SPEECH__TTS", "[\"piper\", \"--model\", \"{voice}.onnx\"]");
+    assert_eq!(read("", &[variable]).0.tts, piper);
+    let needs_voice = |url: &str, voice: &str| {
+        let (speech, notes) = read(&format!("[speech]\ntts = \"{url}\"\n{voice}"), &[]);
+        assert!(matches!(speech.tts, Tts::WebSocket(..)), "{url}");
+        notes.iter().any(|note| note.contains("speech.tts_voice"))
+    };
+    assert!(needs_voice("wss://api.cartesia.ai/tts/websocket", ""));
+    assert!(needs_voice("wss://api.elevenlabs.io/v1/text-to-speech/{voice}/stream-input", ""));
+    assert!(!needs_voice("wss://api.elevenlabs.io/v1/text-to-speech/abc/multi-stream-input", ""));
+    assert!(!needs_voice("wss://api.deepgram.com/v1/speak", "tts_voice = \"aura-2-thalia-en\""));
+}
 
 #[test]
 fn the_provider_may_be_omitted_if_the_account_has_only_one() {
@@ -194,7 +224,7 @@ fn all_errors_are_reported_at_once_with_their_lines_and_advice() {
         r#"46: numbers[2].number: the number is taken by numbers[0].number on line 35"#,
         r#"57: numbers[4].bridge: trunk "carrier" has no uri"#,
         r#"58: endpoints[0].password: is missing"#,
-        r#"62: speech.tts: "espaek" is not one of "espeak", "off", "http://HOST/v1/audio/speech"; did you mean "espeak"?"#,
+        r#"62: speech.tts: "espaek" is not one of "espeak", "local", "off", "http://HOST/v1/audio/speech", "wss://HOST/tts/websocket"; did you mean "espeak"?"#,
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for (found, expected) in found.iter().zip(expected) {
@@ -258,7 +288,11 @@ fn each_mistake_has_its_own_error() {
         ("sip.trace_mib = 5000".to_owned(), "exceeds 4096"),
         ("sip.bans.seconds = 0".to_owned(), "at least 1"),
         ("sip.unknown_sources = \"drop\"".to_owned(), "not one of \"silent\", \"reject\""),
-        ("speech.stt = \"ftp://h/v1/listen\"".to_owned(), "is not one of \"off\", \"http://HOST/v1/audio/"),
+        ("speech.stt = \"ftp://h/v1/listen\"".to_owned(), "is not one of \"off\", \"local\", \"http://HOST/v1/aud"),
+        ("speech.tts = \"wss://h/v1/listen\"".to_owned(), "the path of the URL must end in /stream-input or /multi"),
+        ("speech.tts = []".to_owned(), "speech.tts: must contain a program and at most 63 arguments"),
+        ("speech.tts = [\"piper\", 7]".to_owned(), "speech.tts[1]: "),
+        ("speech.tts = 7".to_owned(), "speech.tts: "),
         ("speech.timeout_seconds = 0".to_owned(), "0 is outside 1 to 60"),
         ("log.format = \"xml\"".to_owned(), "not one of \"text\", \"json\""),
         ("log.level = \"loud\"".to_owned(), "\"loud\" is not a level; the levels are \"off\", \"error\""),
@@ -634,6 +668,7 @@ fn settings_that_would_fail_at_the_start_or_in_the_first_call_are_refused() {
         ),
         ("[speech]\nstt = \"wss://10.1.2.3/v1/listen\"".to_owned(), "speech.stt: 10.1.2.3 is not a public address"),
         ("[speech]\ntts = \"http://10.1.2.3/v1/audio/speech\"".to_owned(), "speech.tts: 10.1.2.3 is not a public"),
+        ("[speech]\ntts = \"ws://10.1.2.3/v1/speak\"".to_owned(), "speech.tts: 10.1.2.3 is not a public"),
         (
             "[speech]\nstt = \"http://host:9000\"".to_owned(),
             "has no path; write the whole URL of the engine, such as http://host:9000/v1/audio/transcriptions",

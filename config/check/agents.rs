@@ -1,7 +1,7 @@
 //! Checks of `[[agents]]`.
 
 use tandem_agent::{AgentConfig, Agents, ToolConfig};
-use tandem_speech::{Stt, Tts};
+use tandem_speech::{DEFAULT_VOICE, SocketInterface, Stt, Tts};
 use url::Url;
 
 use super::Report;
@@ -87,12 +87,12 @@ fn is_language(text: &str) -> bool {
 /// Checks the URLs of the speech engines.
 fn check_engines(config: &Config, report: &mut Report<'_>) {
     let tts = match &config.speech.tts {
-        Tts::Http(url) => Some(url),
-        Tts::Espeak | Tts::Off => None,
+        Tts::Http(url) | Tts::WebSocket(url, _) => Some(url),
+        Tts::Espeak | Tts::Local | Tts::Command(_) | Tts::Off => None,
     };
     let stt = match &config.speech.stt {
         Stt::Http(url) | Stt::WebSocket(url) => Some(url),
-        Stt::Off => None,
+        Stt::Off | Stt::Local => None,
     };
     for (path, url, usual) in [
         ("speech.tts", tts, "/v1/audio/speech"),
@@ -111,6 +111,17 @@ fn check_engines(config: &Config, report: &mut Report<'_>) {
         } else {
             allowed(config, path, url, report);
         }
+    }
+    check_voices(config, report);
+}
+
+/// Checks the voices of an engine whose voices have other names than the defaults.
+fn check_voices(config: &Config, report: &mut Report<'_>) {
+    let Tts::WebSocket(url, interface) = &config.speech.tts else { return };
+    let of_path = matches!(interface, SocketInterface::ElevenLabs | SocketInterface::ElevenLabsMulti)
+        && !url.path().contains("%7Bvoice%7D");
+    if !of_path && &*config.speech.tts_voice == DEFAULT_VOICE {
+        report.note("speech.tts_voice", "is not set; set the engine's name or id of a voice (docs/speech.md)");
     }
 }
 

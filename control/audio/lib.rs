@@ -17,7 +17,7 @@ use tandem_http::{Client, RedirectRules, Request, Timeouts};
 use tandem_id::AccountName;
 use tandem_media::Audio;
 use tandem_shares::ParentOf;
-use tandem_speech::{SpeechError, Spoken, Voice};
+use tandem_speech::{SpeechError, SpeechStream, Spoken, SpokenPart, Voice, VoiceSession};
 
 use fetched::FetchedAudio;
 use stored_media::StoredMedia;
@@ -69,6 +69,40 @@ pub struct Loaded {
     pub instead_of: Option<String>,
 }
 
+/// The audio of a source, in parts. Dropping the value cancels the work.
+pub enum AudioStream {
+    Speech(SpeechStream),
+    /// The audio has one part. `None` after this part.
+    Whole(Option<Box<(AudioLoader, AudioSource, AccountName)>>),
+}
+
+/// A part of the audio of a source.
+#[derive(Clone, Debug)]
+pub enum AudioPart {
+    /// Samples at 8,000 Hz, with one channel.
+    Samples(Arc<[i16]>),
+    /// The speech engine failed, for this reason. Another engine speaks the rest.
+    InsteadOf(String),
+}
+
+impl AudioStream {
+    /// Returns the next part. `None` at the end of the audio, and after an error.
+    pub async fn next(&mut self) -> Option<Result<AudioPart, AudioError>> {
+        match self {
+            Self::Speech(speech) => Some(match speech.next().await? {
+                Ok(SpokenPart::Samples(samples)) => Ok(AudioPart::Samples(samples)),
+                Ok(SpokenPart::InsteadOf(why)) => Ok(AudioPart::InsteadOf(why)),
+                Err(error) => Err(AudioError::Unusable(error.to_string())),
+            }),
+            Self::Whole(wanted) => {
+                let (loader, source, account) = *wanted.take()?;
+                let loaded = loader.get(&source, &account).await;
+                Some(loaded.map(|loaded| AudioPart::Samples(loaded.audio.samples().into())))
+            }
+        }
+    }
+}
+
 impl AudioLoader {
     /// Creates a loader with an empty cache.
     pub fn new(client: Client, voice: Arc<Voice>, stored: Arc<StoredMedia>) -> Self {
@@ -111,11 +145,13 @@ impl AudioLoader {
         Ok(Loaded { audio: audio?, instead_of: None })
     }
 
-    /// Returns the audio of a source like [`Self::get`], for a caller who waits for the audio. So the synthesis has
-    /// priority ([`Voice::say_soon`]).
-    pub async fn get_soon(&self, source: &AudioSource, account: &AccountName) -> Result<Loaded, AudioError> {
-        let AudioSource::Speech(speech) = source else { return self.get(source, account).await };
-        spoken(self.voice.say_soon(account, speech).await)
+    /// Starts to produce the audio of a source like [`Self::get`], for a caller who waits for the audio. The audio of a
+    /// speech comes in parts, while the engine makes the speech ([`Voice::stream`]).
+    pub fn stream(&self, session: &VoiceSession, source: &AudioSource, account: &AccountName) -> AudioStream {
+        match source {
+            AudioSource::Speech(speech) => AudioStream::Speech(self.voice.stream(session, account, speech)),
+            _ => AudioStream::Whole(Some(Box::new((self.clone(), source.clone(), account.clone())))),
+        }
     }
 
     async fn file(&self, path: PathBuf) -> Result<Arc<Audio>, AudioError> {

@@ -214,6 +214,22 @@ causes! {
             "Speech was not recognised, because the engine of speech.stt failed."
             "Check that the engine runs and that the URL of speech.stt, with its path, and the key are right. The message has the engine's answer."
             "A URL of this form is complete: `http://127.0.0.1:8000/v1/audio/transcriptions`. A caller can still press keys.";
+        SpeechNotInstalled "speech-not-installed"
+            "The speech engine on this computer (\"local\" in [speech]) is not installed, or has no models."
+            "Run `tandem speech install`. It fetches the models; no restart is needed."
+            "The server runs the program `tandem-speech`, which must be beside the program `tandem` or in PATH. Until it is there, espeak-ng speaks, and callers can press keys. [speech.md](speech.md#local) has the details.";
+        LocalSpeechBusy "local-speech-busy"
+            "The speech engine on this computer had too much work. espeak-ng spoke instead, or the speech was not recognised."
+            "Use a computer with more cores, or another engine in speech.stt or speech.tts."
+            "The program `tandem-speech` has a lower priority than the server, so calls are not delayed..";
+        LocalSpeechDown "local-speech-down"
+            "The program of the speech engine on this computer (tandem-speech) did not start, or ended."
+            "The server starts it again. The message and the server's log have its last words; check the memory of this computer."
+            "Calls continue: espeak-ng speaks, and callers can press keys. `tandem-speech serve` in a terminal shows whether the program starts.";
+        VoiceReplaced "voice-replaced"
+            "The engine of speech.tts failed. espeak-ng spoke in its place."
+            "Check that the engine runs, and that the URL, the key, the model and the voice in [speech] are right. The message has the engine's answer."
+            "espeak-ng also speaks the next texts of waiting callers, for 10 s. [speech.md](speech.md) has an example for each engine.";
         ModelFailed "model-failed"
             "The language model of a voice agent did not answer, or answered with an error."
             "Check model.url, model.name and model.key of the agent in [[agents]], and the log of the model's server."

@@ -19,7 +19,9 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tandem_call::conference::event::ConferenceEventKind;
 use tandem_call::conversation::{ConversationStatus, NO_AGENT};
-use tandem_call::engine::{Engine, EngineFailure, SPEECH_TO_TEXT_OFF};
+use tandem_call::engine::{
+    ESPEAK_SPEAKS, Engine, EngineFailure, LOCAL_SPEECH_BUSY, LOCAL_SPEECH_DOWN, SPEECH_NOT_INSTALLED, SPEECH_TO_TEXT_OFF,
+};
 use tandem_call::event::{EventKind, PlaybackEnd, ReferState};
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::leg::{Direction, EndCause, EndFailure, EndedBy, LegInfo, SHUT_DOWN, Status};
@@ -208,6 +210,8 @@ impl Cause {
     pub fn of_engine(failure: &EngineFailure) -> Self {
         match failure.engine {
             _ if failure.detail.contains("allow_networks") => Self::PrivateAddress,
+            Engine::Voice if let Some(cause) = Self::of_local_speech(&failure.detail) => cause,
+            Engine::Voice if failure.detail.contains(ESPEAK_SPEAKS) => Self::VoiceReplaced,
             Engine::Model => Self::ModelFailed,
             Engine::Voice => Self::NoVoice,
             Engine::Recogniser => Self::of_recogniser(&failure.detail),
@@ -221,8 +225,20 @@ impl Cause {
         match why {
             SPEECH_TO_TEXT_OFF => Self::SpeechToTextOff,
             _ if why.contains("allow_networks") => Self::PrivateAddress,
-            _ => Self::SpeechToTextFailed,
+            _ => Self::of_local_speech(why).unwrap_or(Self::SpeechToTextFailed),
         }
+    }
+
+    /// The reason why the speech engine on this computer failed. `None` if another engine failed.
+    fn of_local_speech(why: &str) -> Option<Self> {
+        [
+            (SPEECH_NOT_INSTALLED, Self::SpeechNotInstalled),
+            (LOCAL_SPEECH_BUSY, Self::LocalSpeechBusy),
+            (LOCAL_SPEECH_DOWN, Self::LocalSpeechDown),
+        ]
+        .into_iter()
+        .find(|(words, _)| why.contains(words))
+        .map(|(_, cause)| cause)
     }
 
     /// The reason why a WebSocket to an application failed.
@@ -269,6 +285,7 @@ impl Cause {
                 ConversationStatus::Failed { why, .. } => Some(Self::of_stream(why)),
                 ConversationStatus::Started
                 | ConversationStatus::Utterance(_)
+                | ConversationStatus::PartialResult(_)
                 | ConversationStatus::Ended(_)
                 | ConversationStatus::Completed => None,
             },

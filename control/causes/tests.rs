@@ -197,3 +197,20 @@ fn a_script_warning_is_about_its_step_or_an_unknown_name() {
         assert_eq!(Cause::of_warning(0, message), cause, "{message}");
     }
 }
+
+#[test]
+fn the_failures_of_speech_engines_have_their_own_causes() {
+    let voice = |why: &str| Cause::of_engine(&EngineFailure::new(Engine::Voice, why));
+    let ears = |why: &str| Cause::of_engine(&EngineFailure::new(Engine::Recogniser, why));
+    for (text, cause) in [
+        (SPEECH_NOT_INSTALLED, Cause::SpeechNotInstalled),
+        (LOCAL_SPEECH_BUSY, Cause::LocalSpeechBusy),
+        (LOCAL_SPEECH_DOWN, Cause::LocalSpeechDown),
+    ] {
+        assert_eq!(voice(&format!("speech.tts: {text}: why; {ESPEAK_SPEAKS}")), cause);
+        assert_eq!(ears(&format!("speech to text: {text}: why")), cause);
+    }
+    assert_eq!(voice(&format!("speech.tts: the engine answered 401: no key; {ESPEAK_SPEAKS}")), Cause::VoiceReplaced);
+    assert_eq!(voice("espeak-ng is not installed"), Cause::NoVoice);
+    assert_eq!(ears("speech to text: the engine answered 500: "), Cause::SpeechToTextFailed);
+}

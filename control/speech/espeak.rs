@@ -32,9 +32,9 @@ pub(super) struct Espeak {
 /// The limits on texts.
 pub(super) struct Places {
     /// The processes that run.
-    running: Semaphore,
+    pub(super) running: Semaphore,
     /// The texts that run or wait.
-    waiting: Semaphore,
+    pub(super) waiting: Semaphore,
 }
 
 impl Places {

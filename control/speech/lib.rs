@@ -2,18 +2,28 @@
 //!
 //! ```text
 //!   Speech ──► voices (selects a voice) ──► memory ──► disk ──► an engine ──► 8 kHz samples
-//!                                                               espeak-ng, or HTTP with espeak-ng as fallback
+//!                                                               espeak-ng, or another engine with espeak-ng as fallback:
+//!                                                               tandem-speech (a child process), HTTP, a WebSocket, a program
 //! ```
+//!
+//! [`Voice::say`] returns the whole speech for a text. [`Voice::stream`] returns the speech in parts, while the engine makes
+//! it, for conversations.
 #![forbid(unsafe_code)]
 
+mod command;
 mod config;
 mod disk;
 mod espeak;
+mod local;
+mod maker;
 mod over_http;
 pub mod recognise;
+mod socket;
 mod ssml;
+mod stream;
 pub mod tap;
 mod voices;
+mod wav;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,6 +32,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use moka::future::Cache;
 use parking_lot::Mutex;
+use tandem_call::engine::ESPEAK_SPEAKS;
 use tandem_call::program::instruction::Speech;
 use tandem_host::hash;
 use tandem_http::{Budget, Client};
@@ -32,18 +43,20 @@ use tokio::time::Instant;
 
 use disk::Disk;
 use espeak::{Espeak, PROGRAM, Places};
-use over_http::HttpVoice;
+use maker::{Engine, Other, engine, parts};
 use ssml::Part;
 
-pub use config::{SpeechConfig, Stt, Tts};
+pub use config::{DEFAULT_VOICE, SocketInterface, SpeechConfig, Stt, Tts};
+pub use local::{LOCAL_PROGRAM, LocalFault, LocalSpeech};
+pub use stream::{SpeechStream, SpokenPart, VoiceSession};
 
 /// Maximum length of a text, in octets. Providers allow 3,000 to 4,096 characters.
 const LONGEST_TEXT: usize = 16 * 1024;
 /// Time limit for one text of espeak-ng. The time in the queue is included.
 const TIME: Duration = Duration::from_secs(10);
-/// Time limit for an engine over HTTP while a caller waits for the audio.
+/// Time limit for the first audio and for the next audio of an engine other than espeak-ng, while a caller waits.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
-/// Time for which a failed engine over HTTP gets no texts of waiting callers.
+/// Time for which a failed engine gets no texts of waiting callers.
 const ENGINE_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Maximum number of texts of one account in the queue. A further text gets the error [`SpeechError::Busy`].
 const WAITING: usize = 256;
@@ -55,6 +68,12 @@ const MEMORY: u64 = 64 * 1024 * 1024;
 const DISK: u64 = 256 * 1024 * 1024;
 /// Part of every cache key. A developer must increase this number when a change gives the same text a different sound.
 const CACHE_VERSION: u8 = 3;
+/// Maximum length of the speech for any text, in seconds.
+const LONGEST_SPEECH: usize = 10 * 60;
+/// Time that an engine may need for a text besides the words: pauses, and the header of the file. In seconds.
+const PAUSES: usize = 20;
+/// Number of octets of text that a slow voice speaks in a second. A usual voice speaks 15 letters in a second.
+const SLOW: usize = 4;
 
 /// Text to speech. There is one instance for all calls.
 pub struct Voice {
@@ -63,16 +82,11 @@ pub struct Voice {
     /// The places of each account. They outlive a change of the engine.
     places: Arc<PerAccount<Places>>,
     timings: Arc<Timings>,
-    /// The time until which a failed engine over HTTP gets no texts of waiting callers.
+    /// The time until which a failed engine gets no texts of waiting callers.
     retry_at: Mutex<Option<Instant>>,
     cache: Cache<[u8; 32], Arc<[i16]>>,
     disk: Disk,
-}
-
-enum Engine {
-    Espeak(Espeak),
-    /// An engine over HTTP. If this engine fails, espeak-ng replaces it.
-    Http(Box<HttpVoice>, Espeak),
+    local: Option<Arc<LocalSpeech>>,
 }
 
 /// The reason why a text was not spoken.
@@ -93,16 +107,34 @@ pub enum SpeechError {
     /// The engine did not finish within this time limit.
     #[error("text to speech took longer than {} s", .0.as_secs())]
     Timeout(Duration),
+    /// The program of the local engine is not installed.
+    #[error("{0}")]
+    NoLocalEngine(LocalFault),
     /// The engine failed. The field contains the reason.
     #[error("{0}")]
     Failed(String),
 }
 
-/// Returns an error if the configured engine is not installed on this computer. The error says how to fix this.
+/// Returns an error if the program of a configured engine is not installed on this computer. The error says how to fix
+/// this.
 pub fn missing(config: &SpeechConfig) -> Option<SpeechError> {
     let directories = std::env::var_os("PATH").unwrap_or_default();
     let there = || std::env::split_paths(&directories).any(|directory| directory.join(PROGRAM).is_file());
+    if config.is_local() && local::installed().is_none() {
+        return Some(SpeechError::NoLocalEngine(LocalFault::NoProgram));
+    }
     (matches!(config.tts, Tts::Espeak) && !there()).then_some(SpeechError::NoEngine)
+}
+
+/// Maximum length of the speech for a text, in seconds. The speech of a short text is short, so an engine that sends more is
+/// broken, and its answers must not fill the memory.
+fn longest_speech(text: &str) -> usize {
+    (PAUSES + text.len() / SLOW).min(LONGEST_SPEECH)
+}
+
+/// Maximum length of the speech for a text, in samples at 8,000 Hz.
+fn longest_audio(text: &str) -> usize {
+    longest_speech(text) * 8_000
 }
 
 /// The speech for a text.
@@ -128,8 +160,9 @@ impl Voice {
         let client = client.with_budget(Budget::new(IN_FLIGHT));
         let places = Arc::new(PerAccount::new(|| Places::of_accounts(1)));
         Self {
-            engine: ArcSwap::from_pointee(engine(config, &client, &places)),
+            engine: ArcSwap::from_pointee(engine(config, &client, &places, None)),
             places,
+            local: None,
             client,
             timings,
             retry_at: Mutex::default(),
@@ -138,10 +171,21 @@ impl Voice {
         }
     }
 
+    /// Lets the voice use the engine on this computer, if `config` names it.
+    #[must_use]
+    pub fn with_local(self, config: &SpeechConfig, local: &Arc<LocalSpeech>) -> Self {
+        let this = Self { local: Some(Arc::clone(local)), ..self };
+        this.reconfigure(config.clone());
+        this
+    }
+
     /// Applies new settings to all later texts. Cached audio stays valid, because the cache keys contain the engine,
     /// the model and the voice.
     pub fn reconfigure(&self, config: SpeechConfig) {
-        self.engine.store(Arc::new(engine(config, &self.client, &self.places)));
+        if let Some(local) = &self.local {
+            local.configure(&config);
+        }
+        self.engine.store(Arc::new(engine(config, &self.client, &self.places, self.local.as_ref())));
     }
 
     /// Sets the function that returns the main account of a subaccount. From then on, the texts of a subaccount count for
@@ -172,51 +216,26 @@ impl Voice {
                 let spoken = self.by_espeak(espeak, account, speech).await;
                 Ok(spoken.inspect_err(|_| self.timings.count(Count::TtsFailed, 1))?.into())
             }
-            Engine::Http(http, espeak) => match self.by_http(http, speech).await {
+            Engine::Other(other, espeak) if !other.speaks(speech) => {
+                let spoken = self.by_espeak(espeak, account, speech).await;
+                Ok(spoken.inspect_err(|_| self.timings.count(Count::TtsFailed, 1))?.into())
+            }
+            Engine::Other(other, espeak) => match self.by_other(other, account, speech).await {
                 Ok(samples) => Ok(samples.into()),
                 Err(why) => {
                     self.timings.count(Count::TtsFailed, 1);
-                    let instead_of = Some(format!("speech.tts: {why}; {PROGRAM} speaks instead"));
+                    let instead_of = Some(format!("speech.tts: {why}; {ESPEAK_SPEAKS}"));
                     Ok(Spoken { samples: self.by_espeak(espeak, account, speech).await?, instead_of })
                 }
             },
         }
     }
 
-    /// Does the same as [`Self::say`] for a caller who waits. If an engine over HTTP needs more than 3 s or fails,
-    /// espeak-ng speaks the text. After that, espeak-ng also speaks the texts of the next 10 s.
-    pub async fn say_soon(&self, account: &AccountName, speech: &Speech) -> Result<Spoken, SpeechError> {
-        let engine = self.engine.load_full();
-        let Some(Engine::Http(http, espeak)) = Option::as_ref(&engine) else { return self.say(account, speech).await };
-        if speech.text.len() > LONGEST_TEXT || speech.text.trim().is_empty() {
-            return self.say(account, speech).await;
-        }
-        let mut instead_of = None;
-        let rests = self.retry_at.lock().is_some_and(|until| until > Instant::now());
-        let known = || async { self.cache.get(&key(&http.identity(&http.voice(speech)), speech)).await };
-        if rests && let Some(samples) = known().await {
-            return Ok(samples.into());
-        }
-        if !rests {
-            let spoken = tokio::time::timeout(CALL_TIMEOUT, self.by_http(http, speech)).await;
-            match spoken.unwrap_or(Err(SpeechError::Timeout(CALL_TIMEOUT))) {
-                Ok(samples) => return Ok(samples.into()),
-                Err(why) => {
-                    self.timings.count(Count::TtsFailed, 1);
-                    *self.retry_at.lock() = Some(Instant::now() + ENGINE_RETRY_AFTER);
-                    let seconds = ENGINE_RETRY_AFTER.as_secs();
-                    instead_of = Some(format!("speech.tts: {why}; {PROGRAM} speaks instead for {seconds} s"));
-                }
-            }
-        }
-        Ok(Spoken { samples: self.by_espeak(espeak, account, speech).await?, instead_of })
-    }
-
     /// Returns descriptions of the SSML elements in a text that this engine does not support.
     pub fn unsupported(&self, speech: &Speech) -> Vec<String> {
         match &*self.engine.load_full() {
             Some(Engine::Espeak(_)) if speech.ssml => ssml::espeak(&speech.text).unsupported,
-            Some(Engine::Http(..)) if speech.ssml => ssml::plain(&speech.text).unsupported,
+            Some(Engine::Other(..)) if speech.ssml => ssml::plain(&speech.text).unsupported,
             _ => Vec::new(),
         }
     }
@@ -237,19 +256,24 @@ impl Voice {
         self.cached(key(&voice, &marked), espeak.speak(account, &voice, &marked)).await
     }
 
-    async fn by_http(&self, http: &HttpVoice, speech: &Speech) -> Result<Arc<[i16]>, SpeechError> {
-        let voice = http.voice(speech);
-        let identity = http.identity(&voice);
-        if !speech.ssml {
-            return self.cached(key(&identity, speech), http.speak(&voice, &speech.text)).await;
-        }
-        let mut samples = Vec::new();
-        for part in ssml::plain(&speech.text).parts {
+    async fn by_other(
+        &self,
+        other: &Other,
+        account: &AccountName,
+        speech: &Speech,
+    ) -> Result<Arc<[i16]>, SpeechError> {
+        let voicing = other.voicing(speech);
+        let mut samples: Vec<i16> = Vec::new();
+        for part in parts(speech) {
             match part {
                 Part::Words(text) => {
                     let words = Speech { text, ssml: false, ..speech.clone() };
-                    let made = http.speak(&voice, &words.text);
-                    samples.extend_from_slice(&self.cached(key(&identity, &words), made).await?);
+                    let made = other.whole(account, &voicing, &words.text);
+                    let made = self.cached(key(&voicing.identity, &words), made).await?;
+                    if !speech.ssml {
+                        return Ok(made);
+                    }
+                    samples.extend_from_slice(&made);
                 }
                 // There are 8 samples per millisecond.
                 Part::Break(length) => samples.resize(samples.len() + length.as_millis() as usize * 8, 0),
@@ -279,17 +303,6 @@ impl Voice {
     }
 }
 
-/// Creates the configured engine. `None` if text to speech is off.
-fn engine(config: SpeechConfig, client: &Client, places: &Arc<PerAccount<Places>>) -> Option<Engine> {
-    match config.tts.clone() {
-        Tts::Off => None,
-        Tts::Espeak => Some(Engine::Espeak(Espeak::new(places))),
-        Tts::Http(url) => {
-            Some(Engine::Http(Box::new(HttpVoice::new(client.clone(), url, config)), Espeak::new(places)))
-        }
-    }
-}
-
 /// Converts a WAV file to samples at 8,000 Hz.
 async fn samples(wav: impl AsRef<[u8]> + Send + 'static) -> Result<Arc<[i16]>, SpeechError> {
     let failed = |error: &dyn std::fmt::Display| SpeechError::Failed(error.to_string());
@@ -302,5 +315,7 @@ fn key(voice: &str, speech: &Speech) -> [u8; 32] {
     hash::sha256([&head[..], voice.as_bytes(), &[0], speech.text.as_bytes()])
 }
 
+#[cfg(test)]
+mod stream_tests;
 #[cfg(test)]
 mod tests;

@@ -6,86 +6,114 @@ use std::time::Duration;
 
 use http::Method;
 use serde_json::json;
-use tandem_call::program::instruction::Speech;
 use tandem_http::{Client, Request, Timeouts};
-use url::Url;
+use tandem_settings::Secret;
+use tokio::sync::mpsc;
 
-use super::{SpeechConfig, SpeechError, voices};
+use super::wav::WavStream;
+use super::SpeechError;
 
 /// The usual rate of the audio, in octets per second: 24,000 Hz with 16 bits and one channel.
 const RATE: usize = 48_000;
-/// Maximum length of the speech for any text, in seconds.
-const LONGEST_SPEECH: usize = 10 * 60;
-/// Time that an engine may need for a text besides the words: pauses, and the header of the file. In seconds.
-const PAUSES: usize = 20;
-/// Number of octets of text that a slow voice speaks in a second. A usual voice speaks 15 letters in a second.
-const SLOW: usize = 4;
+/// Maximum length of the reason in an answer with an error, in octets.
+const LONGEST_REASON: usize = 4_096;
 
-/// Maximum audio for a text, in octets. The audio of a short text is short, so an engine that sends more is broken, and
-/// its answers must not fill the memory.
+/// Maximum audio for a text, in octets.
 fn largest_audio(text: &str) -> usize {
-    (PAUSES + text.len() / SLOW).min(LONGEST_SPEECH) * RATE
+    super::longest_speech(text) * RATE
 }
 
 pub(super) struct HttpVoice {
-    client: Client,
-    url: Url,
-    config: SpeechConfig,
+    pub(super) client: Client,
+    pub(super) url: String,
+    pub(super) key: Option<Secret>,
+    pub(super) model: Arc<str>,
+    /// Time limit for an answer.
+    pub(super) time: Duration,
 }
 
 impl HttpVoice {
-    pub(super) fn new(client: Client, url: Url, config: SpeechConfig) -> Self {
-        Self { client, url, config }
-    }
-
-    /// Returns the engine's voice for a text. The voice name, the language or the gender selects the voice. If none of
-    /// these matches, the result is the default voice.
-    pub(super) fn voice(&self, speech: &Speech) -> String {
-        let table = &self.config.tts_voices;
-        let named =
-            |name: &str| table.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, voice)| voice);
-        let by_name = speech.voice.as_deref().and_then(named);
-        let by_language = || {
-            let language = speech.language.as_deref()?;
-            named(language).or_else(|| named(language.split(['-', '_']).next()?))
-        };
-        let by_gender = || named(voices::gender(speech.voice.as_deref()?));
-        by_name.or_else(by_language).or_else(by_gender).map_or_else(|| self.config.tts_voice.to_string(), String::clone)
-    }
-
     /// Returns the part of the cache key that identifies the engine, the model and the voice.
     pub(super) fn identity(&self, voice: &str) -> String {
-        format!("{} {} {voice}", self.url, self.config.tts_model)
+        format!("{} {} {voice}", self.url, self.model)
     }
 
     /// Returns the speech for a plain text as samples at 8,000 Hz.
     pub(super) async fn speak(&self, voice: &str, text: &str) -> Result<Arc<[i16]>, SpeechError> {
+        let answer = self.client.send(&self.request(voice, text)).await;
+        let answer = answer.map_err(|error| SpeechError::Failed(error.to_string()))?;
+        if !(200..300).contains(&answer.status) {
+            return Err(refused(answer.status, &answer.body));
+        }
+        super::samples(answer.body).await
+    }
+
+    /// Does the same as [`Self::speak`], but gives the samples to `chunks` while the engine sends them.
+    pub(super) async fn speak_in_chunks(
+        &self,
+        voice: &str,
+        text: &str,
+        chunks: &mpsc::Sender<Vec<i16>>,
+    ) -> Result<(), SpeechError> {
+        let failed = |error: &dyn std::fmt::Display| SpeechError::Failed(error.to_string());
+        let mut answer = self.client.open(&self.request(voice, text)).await.map_err(|error| failed(&error))?;
+        if !(200..300).contains(&answer.status()) {
+            let mut reason = Vec::new();
+            let reading = async {
+                while let Ok(Some(piece)) = answer.piece().await
+                    && reason.len() < LONGEST_REASON
+                {
+                    reason.extend_from_slice(&piece);
+                }
+            };
+            // The status alone is a reason too.
+            let _ = tokio::time::timeout(self.time, reading).await;
+            return Err(refused(answer.status(), &reason));
+        }
+        let mut wav = WavStream::default();
+        let mut left = super::longest_audio(text);
+        loop {
+            let piece = answer.piece().await.map_err(|error| failed(&error))?;
+            let samples = match &piece {
+                Some(octets) => wav.push(octets),
+                None => wav.finish(),
+            };
+            let samples = samples.map_err(|why| failed(&why))?;
+            left = left.checked_sub(samples.len()).ok_or_else(|| failed(&"the audio of the text is too long"))?;
+            if !samples.is_empty() && chunks.send(samples).await.is_err() {
+                return Ok(());
+            }
+            if piece.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn request(&self, voice: &str, text: &str) -> Request {
         let body = json!({
-            "model": &*self.config.tts_model,
+            "model": &*self.model,
             "input": text,
             "voice": voice,
             "response_format": "wav",
         });
         let mut headers = vec![("Content-Type".to_owned(), "application/json".to_owned())];
-        if let Some(key) = &self.config.tts_key {
+        if let Some(key) = &self.key {
             headers.push(("Authorization".to_owned(), format!("Bearer {}", key.expose())));
         }
-        let request = Request {
+        Request {
             method: Method::POST,
-            url: self.url.to_string(),
+            url: self.url.clone(),
             headers,
             body: body.to_string().into(),
-            timeouts: Timeouts { connect: None, total: Duration::from_secs(self.config.timeout_seconds.into()) },
+            timeouts: Timeouts { connect: None, total: self.time },
             max_body: largest_audio(text),
-        };
-        let answer = self.client.send(&request).await.map_err(|error| SpeechError::Failed(error.to_string()))?;
-        if !(200..300).contains(&answer.status) {
-            let why = String::from_utf8_lossy(&answer.body);
-            let why: String = why.chars().take(200).collect();
-            return Err(SpeechError::Failed(format!("the engine answered {}: {why}", answer.status)));
         }
-        super::samples(answer.body).await
     }
+}
+
+fn refused(status: u16, body: &[u8]) -> SpeechError {
+    let why: String = String::from_utf8_lossy(body).chars().take(200).collect();
+    SpeechError::Failed(format!("the engine answered {status}: {why}"))
 }
 
 #[cfg(test)]
@@ -96,6 +124,6 @@ mod tests {
     fn the_limit_of_synthesised_audio_depends_on_the_length_of_the_text() {
         assert_eq!(largest_audio("Hello."), 21 * RATE);
         assert_eq!(largest_audio(&"a".repeat(400)), 120 * RATE);
-        assert_eq!(largest_audio(&"a".repeat(16 * 1024)), LONGEST_SPEECH * RATE);
+        assert_eq!(largest_audio(&"a".repeat(16 * 1024)), 10 * 60 * RATE);
     }
 }

@@ -5,6 +5,8 @@
 //!                                          ├─► live (a WebSocket: the engine cuts) ────────┼──► RecognitionEvent
 //!                                          └─► utterances (cut at pauses) ──► file (HTTP) ─┘
 //! ```
+//!
+//! The engine on this computer is the program `tandem-speech`. It has both interfaces: live sessions and files.
 
 mod file;
 mod frames;
@@ -24,7 +26,9 @@ use tandem_http::Client;
 use tandem_media as media;
 use tandem_metrics::timings::{Count, Timings};
 use tokio::sync::mpsc;
+use url::Url;
 
+use super::local::{self, LocalFault, LocalSpeech, Ready};
 use super::{SpeechConfig, Stt};
 use file::{FileEngine, Protocol};
 use frames::FrameReader;
@@ -40,6 +44,7 @@ pub struct Recogniser {
     client: Client,
     config: ArcSwap<SpeechConfig>,
     timings: Arc<Timings>,
+    local: Option<Arc<LocalSpeech>>,
 }
 
 /// The reason why speech was not recognised.
@@ -62,11 +67,28 @@ pub struct RecognitionSession {
 impl Recogniser {
     /// Creates the recogniser. The function does not connect to an engine.
     pub fn new(config: SpeechConfig, client: Client, timings: Arc<Timings>) -> Self {
-        Self { client, config: ArcSwap::from_pointee(config), timings }
+        Self { client, config: ArcSwap::from_pointee(config), timings, local: None }
+    }
+
+    /// Lets the recogniser use the engine on this computer, if the configuration names it.
+    #[must_use]
+    pub fn with_local(self, local: &Arc<LocalSpeech>) -> Self {
+        local.configure(&self.config.load_full());
+        Self { local: Some(Arc::clone(local)), ..self }
+    }
+
+    /// Ends the program of the engine on this computer, if it runs.
+    pub async fn stop_local(&self) {
+        if let Some(local) = &self.local {
+            local.stop().await;
+        }
     }
 
     /// Applies new settings to future sessions and files. Running sessions keep their settings.
     pub fn reconfigure(&self, config: SpeechConfig) {
+        if let Some(local) = &self.local {
+            local.configure(&config);
+        }
         self.config.store(Arc::new(config));
     }
 
@@ -102,6 +124,12 @@ impl Recogniser {
                 let live = live::Live::new(self.client.clone(), url, &config, how);
                 tokio::spawn(async move { report_end(live.run(reader, &sender).await, &sender, &timings).await });
             }
+            Stt::Local => {
+                let (local, how) = (self.local.clone(), how.clone());
+                tokio::spawn(async move {
+                    report_end(listen_locally(local, config, &how, reader, &sender).await, &sender, &timings).await;
+                });
+            }
         }
         Ok(RecognitionSession { frames: Some(frames), results })
     }
@@ -111,8 +139,12 @@ impl Recogniser {
     /// # Errors
     /// Returns a [`RecogniseError`]. The request to the engine is not repeated.
     pub async fn transcribe(&self, wav: Bytes, how: &RecognitionSpec) -> Result<RecognisedText, RecogniseError> {
-        let time = Duration::from_secs(self.config.load_full().timeout_seconds.into()) * 10;
-        let words = self.file_engine()?.transcribe(wav, how, time).await;
+        let config = self.config.load_full();
+        let time = Duration::from_secs(config.timeout_seconds.into()) * 10;
+        let words = match &config.stt {
+            Stt::Local => transcribe_locally(self.local.as_ref(), config, &self.timings, (wav, how, time)).await,
+            _ => self.file_engine()?.transcribe(wav, how, time).await,
+        };
         words.map_err(|why| {
             self.timings.count(Count::SttFailed, 1);
             RecogniseError::Failed(why)
@@ -122,13 +154,81 @@ impl Recogniser {
     fn file_engine(&self) -> Result<FileEngine, RecogniseError> {
         let config = self.config.load_full();
         let (url, protocol) = match &config.stt {
-            Stt::Off => return Err(RecogniseError::Off),
+            Stt::Off | Stt::Local => return Err(RecogniseError::Off),
             Stt::Http(url) => (url.clone(), Protocol::Form),
             Stt::WebSocket(url) => (live::of_files(url), Protocol::Body),
         };
         let (client, timings) = (self.client.clone(), Arc::clone(&self.timings));
-        Ok(FileEngine { client, url, protocol, config, timings })
+        Ok(FileEngine { client, url, protocol, config, timings, is_local: false })
     }
+}
+
+/// Runs a live session with the program `tandem-speech`.
+async fn listen_locally(
+    local: Option<Arc<LocalSpeech>>,
+    config: Arc<SpeechConfig>,
+    how: &RecognitionSpec,
+    reader: FrameReader,
+    results: &mpsc::Sender<Result<RecognitionEvent, RecogniseError>>,
+) -> Result<(), String> {
+    let ready = async {
+        let local = local.as_ref().ok_or_else(no_local)?;
+        let place = local.recognition_place()?;
+        Ok::<_, LocalFault>((local, place, local_engine(local).await?))
+    };
+    // The audio of the meantime waits in the queue of the session.
+    let (local, _place, ready) = tokio::select! {
+        ready = ready => ready.map_err(|fault| fault.to_string())?,
+        () = results.closed() => return Ok(()),
+    };
+    let mut url = url_of(&ready, "ws", "/v1/listen")?;
+    if how.digits {
+        url.query_pairs_mut().append_pair("digits", "true");
+    }
+    let config = of_local(&config, &ready);
+    let live = live::Live::new(local.client.clone(), &url, &config, how);
+    live.run(reader, results).await.map_err(|why| local::fault_of(&why))
+}
+
+/// Recognises the words of a file with the program `tandem-speech`.
+async fn transcribe_locally(
+    local: Option<&Arc<LocalSpeech>>,
+    config: Arc<SpeechConfig>,
+    timings: &Arc<Timings>,
+    (wav, how, time): (Bytes, &RecognitionSpec, Duration),
+) -> Result<RecognisedText, String> {
+    let of_fault = |fault: LocalFault| fault.to_string();
+    let local = local.ok_or_else(no_local).map_err(of_fault)?;
+    let _place = local.recognition_place().map_err(of_fault)?;
+    let ready = local_engine(local).await.map_err(of_fault)?;
+    let engine = FileEngine {
+        client: local.client.clone(),
+        url: url_of(&ready, "http", "/v1/audio/transcriptions")?,
+        protocol: Protocol::Form,
+        config: Arc::new(of_local(&config, &ready)),
+        timings: Arc::clone(timings),
+        is_local: true,
+    };
+    engine.transcribe(wav, how, time).await.map_err(|why| local::fault_of(&why))
+}
+
+/// Waits for the program `tandem-speech`, if it has models for recognition.
+async fn local_engine(local: &LocalSpeech) -> Result<Arc<Ready>, LocalFault> {
+    let ready = local.ready(local::READY_TIMEOUT).await?;
+    if ready.recognition.is_empty() { Err(LocalFault::NoModels("recognition")) } else { Ok(ready) }
+}
+
+fn no_local() -> LocalFault {
+    LocalFault::Down("this command does not start it".to_owned())
+}
+
+fn url_of(ready: &Ready, scheme: &str, path: &str) -> Result<Url, String> {
+    Url::parse(&format!("{scheme}://{}{path}", ready.address)).map_err(|error| error.to_string())
+}
+
+/// Returns the settings for a request to the program `tandem-speech`, which has its own key and its own models.
+fn of_local(config: &SpeechConfig, ready: &Ready) -> SpeechConfig {
+    SpeechConfig { stt_key: Some(ready.key.clone()), stt_model: None, ..config.clone() }
 }
 
 impl RecognitionSession {

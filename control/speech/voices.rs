@@ -116,6 +116,13 @@ pub(super) fn gender(name: &str) -> &'static str {
     }
 }
 
+/// Whether a text with this voice name and this language is English. A text that names no language counts as English.
+pub(super) fn is_english(name: Option<&str>, language: Option<&str>) -> bool {
+    let of_name = name.map(read).and_then(|query| query.language);
+    let language = language.map(str::to_lowercase).filter(|language| !language.is_empty()).or(of_name);
+    language.is_none_or(|language| language.split(['-', '_']).next() == Some("en"))
+}
+
 #[derive(Default)]
 struct VoiceQuery {
     language: Option<String>,
@@ -203,6 +210,20 @@ Pty Language       Age/Gender VoiceName          File                 Other Lang
  5  nb              --/M      Norwegian          gmq/nb               (no 5)
  5  pt-br           --/M      Portuguese_(Brazil) roa/pt-BR            (pt 6)
 ";
+
+    #[test]
+    fn the_language_or_else_the_name_of_the_voice_says_whether_a_text_is_english() {
+        for (name, language, english) in [
+            (None, None, true),
+            (Some("Polly.Joanna"), None, true),
+            (Some("Polly.Hans"), None, false),
+            (Some("Polly.Hans"), Some("en-US"), true),
+            (Some("woman"), Some("de-DE"), false),
+            (Some("joe"), Some("EN"), true),
+        ] {
+            assert_eq!(is_english(name, language), english, "{name:?} {language:?}");
+        }
+    }
 
     #[test]
     fn every_voice_name_selects_an_espeak_voice() {

@@ -27,6 +27,8 @@ pub(super) struct FileEngine {
     pub(super) protocol: Protocol,
     pub(super) config: Arc<SpeechConfig>,
     pub(super) timings: Arc<Timings>,
+    /// Whether the engine is the program `tandem-speech`, which has fields of its own.
+    pub(super) is_local: bool,
 }
 
 /// The format of the request to the engine.
@@ -87,6 +89,9 @@ impl FileEngine {
         }
         if !how.hints.is_empty() {
             fields.push(("prompt", how.hints.join(", ")));
+        }
+        if self.is_local && how.digits {
+            fields.push(("digits", "true".to_owned()));
         }
         fields
     }

@@ -133,6 +133,8 @@ struct Utterance {
     /// The sum of the confidences of all final results, and the number of these results.
     confidence: (f32, u16),
     language: Option<String>,
+    /// The last estimate of the engine whether the speaker has finished.
+    end_of_turn: Option<f32>,
 }
 
 impl Utterance {
@@ -149,6 +151,7 @@ impl Utterance {
     fn results(&mut self, results: Results) -> Option<RecognitionEvent> {
         let best = results.channel.alternatives.into_iter().next().unwrap_or_default();
         self.language = best.languages.into_iter().next().or(self.language.take());
+        self.end_of_turn = results.end_of_turn.map(|probability| probability.clamp(0.0, 1.0)).or(self.end_of_turn);
         let has_words = !best.transcript.is_empty();
         if !results.is_final {
             let words = RecognisedText {
@@ -157,6 +160,7 @@ impl Utterance {
                 stability: Some(best.confidence),
                 confidence: Some(best.confidence),
                 language: self.language.clone(),
+                end_of_turn: self.end_of_turn,
             };
             return self.partial(words, has_words);
         }
@@ -166,7 +170,10 @@ impl Utterance {
         }
         if results.from_finalize {
             // A result without words is reported too, because no other result will come before the pause.
-            let last = self.end().unwrap_or_else(|| RecognitionEvent::Final(RecognisedText::default()));
+            let end_of_turn = self.end_of_turn;
+            let last = self.end().unwrap_or_else(|| {
+                RecognitionEvent::Final(RecognisedText { end_of_turn, ..RecognisedText::default() })
+            });
             self.reported.clear();
             return Some(last);
         }
@@ -210,6 +217,7 @@ impl Utterance {
             stability: Some(1.0),
             confidence: (count > 0).then(|| sum / f32::from(count)),
             language: self.language.clone(),
+            end_of_turn: self.end_of_turn,
         }
     }
 }
@@ -232,6 +240,9 @@ struct Results {
     /// Whether this result is the answer to a `Finalize` message.
     #[serde(default)]
     from_finalize: bool,
+    /// Probability that the speaker has finished, 0 to 1. Only the program `tandem-speech` sends this member.
+    #[serde(default)]
+    end_of_turn: Option<f32>,
     channel: Channel,
 }
 
@@ -294,6 +305,9 @@ pub(super) fn with_parameters(mut url: Url, config: &SpeechConfig, how: &Recogni
     }
     set(&mut url, "punctuate", if how.punctuation { "true" } else { "false" });
     set(&mut url, "profanity_filter", if how.no_profanity { "true" } else { "false" });
+    if how.digits {
+        set(&mut url, "numerals", "true");
+    }
     let newer = model.is_some_and(|model| model.starts_with("nova-3") || model.starts_with("flux"));
     for hint in &how.hints {
         url.query_pairs_mut().append_pair(if newer { "keyterm" } else { "keywords" }, hint);

@@ -173,6 +173,7 @@ async fn live_results_become_partial_and_final_transcripts() {
         no_profanity: true,
         punctuation: true,
         at_pauses: false,
+        digits: true,
     };
     let mut session = recogniser.listen(&how).unwrap();
     session.push(&[0; 16_000]);
@@ -193,6 +194,7 @@ async fn live_results_become_partial_and_final_transcripts() {
         "encoding=mulaw",
         "profanity_filter=true",
         "keywords=bill",
+        "numerals=true",
         "Token s3cret",
     ] {
         assert!(request.contains(part), "{part}: {request}");
@@ -274,4 +276,29 @@ async fn a_file_is_transcribed_by_both_kinds_of_engines() {
         (Some("audio/wav"), Some("Token s3cret"))
     );
     assert!(request.body.starts_with("RIFF"));
+}
+
+#[tokio::test]
+async fn the_probability_that_the_speaker_has_finished_comes_with_the_final_words() {
+    const LINES: &[&str] = &[
+        r#"{"type":"Results","is_final":false,"channel":{"alternatives":[{"transcript":"my number is"}]}}"#,
+        r#"{"type":"Results","is_final":true,"from_finalize":true,"end_of_turn":0.25,"channel":{"alternatives":[{"transcript":"my number is"}]}}"#,
+        r#"{"type":"Results","is_final":true,"from_finalize":true,"end_of_turn":1.5,"channel":{"alternatives":[{"transcript":""}]}}"#,
+    ];
+    let last = r#"{"type":"Results","is_final":true,"speech_final":true,"channel":{"alternatives":[{"transcript":"bye"}]}}"#;
+    let (address, _engine) = live_engine(LINES, last).await;
+    let recogniser = recogniser(Stt::WebSocket(format!("ws://{address}/v1/listen").parse().unwrap()));
+    let mut session = recogniser.listen(&RecognitionSpec::default()).unwrap();
+    session.push(&[0; 16_000]);
+    session.finish();
+    let finals: Vec<_> = everything(&mut session)
+        .await
+        .into_iter()
+        .filter_map(|event| match event {
+            Ok(RecognitionEvent::Final(words)) => Some((words.text(), words.end_of_turn)),
+            _ => None,
+        })
+        .collect();
+    let expected = [("my number is", Some(0.25)), ("", Some(1.0)), ("bye", None)];
+    assert_eq!(finals, expected.map(|(text, end)| (text.to_owned(), end)));
 }

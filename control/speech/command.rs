@@ -1,0 +1,167 @@
+//! Text to speech by a program of the operator. The program is started once for each text. It reads the text from standard
+//! input and writes a WAV file to standard output. The file may be written while it is made.
+
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tandem_id::AccountName;
+use tandem_shares::PerAccount;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::Command;
+use tokio::sync::mpsc;
+
+use super::SpeechError;
+use super::espeak::Places;
+use super::wav::WavStream;
+
+/// Number of octets that are read from the program at a time.
+const PIECE: usize = 8 * 1024;
+/// The language of a text that names no usable language.
+const LANGUAGE: &str = "en-US";
+/// Maximum length of a language tag in characters.
+const LONGEST_TAG: usize = 35;
+
+pub(super) struct CommandVoice {
+    /// The program and its arguments.
+    words: Arc<[Box<str>]>,
+    /// The places of all accounts: twice those of one account.
+    all: Places,
+    accounts: Arc<PerAccount<Places>>,
+    time: Duration,
+}
+
+impl CommandVoice {
+    pub(super) fn new(words: Arc<[Box<str>]>, accounts: &Arc<PerAccount<Places>>, time: Duration) -> Self {
+        Self { words, all: Places::of_accounts(2), accounts: Arc::clone(accounts), time }
+    }
+
+    /// Returns the part of the cache key that identifies the engine, the voice and the language.
+    pub(super) fn identity(&self, voice: &str, language: Option<&str>) -> String {
+        format!("{:?} {voice} {}", self.words, tag(language))
+    }
+
+    /// Speaks a plain text in a voice and a language. Gives the samples, at 8,000 Hz, to `chunks` while the program makes
+    /// them. Dropping the future ends the process.
+    pub(super) async fn speak(
+        &self,
+        account: &AccountName,
+        (voice, language): (&str, Option<&str>),
+        text: &str,
+        chunks: &mpsc::Sender<Vec<i16>>,
+    ) -> Result<(), SpeechError> {
+        let own = self.accounts.of(account);
+        let _own_place = own.waiting.try_acquire().map_err(|_| SpeechError::Busy)?;
+        let _place = self.all.waiting.try_acquire().map_err(|_| SpeechError::Busy)?;
+        let work = async {
+            let _own_turn = own.running.acquire().await.map_err(|_| SpeechError::Busy)?;
+            let _turn = self.all.running.acquire().await.map_err(|_| SpeechError::Busy)?;
+            self.run((voice, &tag(language)), text, chunks).await
+        };
+        tokio::time::timeout(self.time, work).await.map_err(|_| SpeechError::Timeout(self.time))?
+    }
+
+    async fn run(
+        &self,
+        (voice, language): (&str, &str),
+        text: &str,
+        chunks: &mpsc::Sender<Vec<i16>>,
+    ) -> Result<(), SpeechError> {
+        let mut words = self.words.iter().enumerate().map(|(place, word)| match place {
+            0 => word.to_string(),
+            _ => word.replace("{voice}", voice).replace("{language}", language),
+        });
+        let program = words.next().unwrap_or_default();
+        let failed = |why: &dyn std::fmt::Display| SpeechError::Failed(format!("{program}: {why}"));
+        let mut child = Command::new(&program)
+            .args(words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| failed(&error))?;
+        let (Some(mut stdin), Some(stdout), Some(stderr)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(failed(&"no pipe"));
+        };
+        let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let feed = async move {
+            // If the program ends early, its own error message is the reported error.
+            drop(stdin.write_all(line.as_bytes()).await);
+            drop(stdin.write_all(b"\n").await);
+            drop(stdin.shutdown().await);
+        };
+        let listen = async {
+            let mut complaint = Vec::new();
+            let mut stderr = stderr;
+            let mut first = (&mut stderr).take(4_096);
+            // The pipe must not fill up, so the rest is read too.
+            let _ = first.read_to_end(&mut complaint).await;
+            let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
+            complaint
+        };
+        let read = read(stdout, text, chunks);
+        let (_, complaint, read) = tokio::join!(feed, listen, read);
+        let status = child.wait().await.map_err(|error| failed(&error))?;
+        if !status.success() {
+            let complaint = String::from_utf8_lossy(&complaint);
+            return Err(failed(&format!("{status} {}", complaint.lines().next_back().unwrap_or_default())));
+        }
+        read.map_err(|why| failed(&why))
+    }
+}
+
+/// Reads the WAV file of the program. At the end of the audio, and after an error, the pipe is closed.
+async fn read(
+    mut stdout: impl AsyncReadExt + Unpin,
+    text: &str,
+    chunks: &mpsc::Sender<Vec<i16>>,
+) -> Result<(), String> {
+    let mut wav = WavStream::default();
+    let mut left = super::longest_audio(text);
+    let mut piece = vec![0; PIECE];
+    loop {
+        let length = stdout.read(&mut piece).await.map_err(|error| error.to_string())?;
+        let samples = match length {
+            0 => wav.finish()?,
+            length => wav.push(piece.get(..length).unwrap_or_default())?,
+        };
+        left = left.checked_sub(samples.len()).ok_or("the audio of the text is too long")?;
+        if !samples.is_empty() && chunks.send(samples).await.is_err() {
+            return Ok(());
+        }
+        if length == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Returns a language tag for an argument. A document names the language, so a text that is no tag is not used.
+fn tag(language: Option<&str>) -> String {
+    let is_tag = |tag: &&str| {
+        (2..=LONGEST_TAG).contains(&tag.len())
+            && tag.starts_with(|first: char| first.is_ascii_alphabetic())
+            && tag.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_'))
+    };
+    language.filter(is_tag).unwrap_or(LANGUAGE).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_cannot_write_an_option_into_the_command_line() {
+        for (language, expected) in [
+            (Some("de-DE"), "de-DE"),
+            (Some("--output=/etc/passwd"), "en-US"),
+            (Some("../../x"), "en-US"),
+            (Some("e"), "en-US"),
+            (None, "en-US"),
+        ] {
+            assert_eq!(tag(language), expected);
+        }
+    }
+}

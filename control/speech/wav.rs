@@ -1,0 +1,320 @@
+//! Reads WAV audio that arrives in pieces, and converts it to 8,000 Hz. The lengths in the header are not used, because an
+//! engine that sends its audio while it makes the audio does not know them.
+
+use tandem_media::g711::Law;
+
+/// Maximum length of the chunks before the samples, in octets.
+const LONGEST_HEADER: usize = 64 * 1024;
+/// Half the length of the filter, in zero crossings of the sinc function.
+const LOBES: f32 = 16.0;
+/// Number of positions of the filter between two input samples. This number is precise enough for 16 bits.
+const POSITIONS: f32 = 256.0;
+
+/// Reads one WAV file. The samples may be PCM with 8, 16, 24 or 32 bits, float, µ-law or A-law.
+#[derive(Default)]
+pub(super) struct WavStream {
+    /// Octets that are not read yet: the header, or an incomplete sample.
+    rest: Vec<u8>,
+    format: Option<(Format, To8000)>,
+    /// Number of octets of samples that remain, if the header has this number.
+    left: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Format {
+    coding: Coding,
+    channels: usize,
+    rate: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Coding {
+    /// The number of octets of a sample.
+    Linear(usize),
+    Float,
+    Law(Law),
+}
+
+impl WavStream {
+    /// Takes the next octets. Returns samples at 8,000 Hz.
+    pub(super) fn push(&mut self, octets: &[u8]) -> Result<Vec<i16>, String> {
+        self.rest.extend_from_slice(octets);
+        if self.format.is_none() && !self.read_header()? {
+            return Ok(Vec::new());
+        }
+        let mut samples = Vec::new();
+        if let Some((format, resampler)) = &mut self.format {
+            let block = format.block();
+            let mut length = self.rest.len() - self.rest.len() % block;
+            if let Some(left) = &mut self.left {
+                length = length.min(usize::try_from(*left - *left % block as u64).unwrap_or(usize::MAX));
+                *left -= length as u64;
+            }
+            let mono = format.mono(self.rest.get(..length).unwrap_or_default());
+            resampler.push(&mono, &mut samples);
+            self.rest.drain(..length);
+            // What follows the samples is no audio.
+            if self.left.is_some_and(|left| left < block as u64) {
+                self.rest.clear();
+            }
+        }
+        Ok(samples)
+    }
+
+    /// Returns the last samples.
+    pub(super) fn finish(&mut self) -> Result<Vec<i16>, String> {
+        let (_, resampler) = self.format.as_mut().ok_or("the audio is not a WAV file")?;
+        let mut samples = Vec::new();
+        resampler.finish(&mut samples);
+        Ok(samples)
+    }
+
+    /// Reads the chunks before the samples. Returns whether they are complete.
+    fn read_header(&mut self) -> Result<bool, String> {
+        let known = self.rest.len().min(4);
+        if self.rest.get(..known) != b"RIFF".get(..known) {
+            return Err("the audio is not a WAV file".to_owned());
+        }
+        let mut at = 12;
+        let mut format = None;
+        loop {
+            let Some([a, b, c, d, e, f, g, h]) = self.rest.get(at..at + 8) else {
+                return if self.rest.len() > LONGEST_HEADER { Err("the WAV file has no samples".to_owned()) } else { Ok(false) };
+            };
+            let (name, length) = ([*a, *b, *c, *d], u32::from_le_bytes([*e, *f, *g, *h]));
+            if &name == b"data" {
+                let format: Format = format.ok_or("the WAV file has no format")?;
+                // 0 and the largest numbers stand for an unknown length.
+                self.left = (1..0x7FFF_0000).contains(&length).then_some(u64::from(length));
+                self.format = Some((format, To8000::new(format.rate)));
+                self.rest.drain(..at + 8);
+                return Ok(true);
+            }
+            let length = length as usize;
+            if length > LONGEST_HEADER {
+                return Err("the WAV file is damaged".to_owned());
+            }
+            let Some(chunk) = self.rest.get(at + 8..at + 8 + length) else { return Ok(false) };
+            if &name == b"fmt " {
+                format = Some(Format::read(chunk)?);
+            }
+            at += 8 + length + length % 2;
+        }
+    }
+}
+
+impl Format {
+    fn read(chunk: &[u8]) -> Result<Self, String> {
+        let half = |at: usize| Some(u16::from_le_bytes(chunk.get(at..at + 2)?.try_into().ok()?));
+        let rate = chunk.get(4..8).and_then(|rate| Some(u32::from_le_bytes(rate.try_into().ok()?)));
+        let (Some(mut tag), Some(channels), Some(rate), Some(bits)) = (half(0), half(2), rate, half(14)) else {
+            return Err("the format of the WAV file is damaged".to_owned());
+        };
+        if tag == 0xFFFE {
+            // WAVE_FORMAT_EXTENSIBLE: the tag is the first two octets of the sub-format.
+            tag = half(24).unwrap_or_default();
+        }
+        let coding = match (tag, bits) {
+            (1, 8 | 16 | 24 | 32) => Coding::Linear(usize::from(bits / 8)),
+            (3, 32) => Coding::Float,
+            (6, 8) => Coding::Law(Law::A),
+            (7, 8) => Coding::Law(Law::Mu),
+            _ => return Err(format!("WAV format {tag} with {bits} bits is not supported")),
+        };
+        if !(1..=32).contains(&channels) || !(1_000..=384_000).contains(&rate) {
+            return Err("the format of the WAV file is damaged".to_owned());
+        }
+        Ok(Self { coding, channels: channels.into(), rate })
+    }
+
+    /// The number of octets in one sample of all channels.
+    fn block(self) -> usize {
+        self.channels
+            * match self.coding {
+                Coding::Linear(octets) => octets,
+                Coding::Float => 4,
+                Coding::Law(_) => 1,
+            }
+    }
+
+    /// Decodes octets, and mixes all channels to one.
+    fn mono(self, octets: &[u8]) -> Vec<i16> {
+        let samples: Vec<i16> = match self.coding {
+            Coding::Law(law) => {
+                let mut samples = vec![0; octets.len()];
+                law.decode(octets, &mut samples);
+                samples
+            }
+            Coding::Linear(1) => octets.iter().map(|octet| (i16::from(*octet) - 128) * 256).collect(),
+            // The two highest octets of a little-endian sample are the last ones.
+            Coding::Linear(width) => octets
+                .chunks_exact(width)
+                .map(|sample| match sample {
+                    [.., low, high] => i16::from_le_bytes([*low, *high]),
+                    _ => 0,
+                })
+                .collect(),
+            // A cast from float to integer saturates.
+            Coding::Float => octets
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|sample| (f32::from_le_bytes(*sample) * 32_767.0) as i16)
+                .collect(),
+        };
+        if self.channels == 1 {
+            return samples;
+        }
+        let mean = |frame: &[i16]| (frame.iter().map(|one| i64::from(*one)).sum::<i64>() / frame.len() as i64) as i16;
+        samples.chunks_exact(self.channels).map(mean).collect()
+    }
+}
+
+/// Converts a stream of samples to 8,000 Hz with a windowed-sinc filter.
+struct To8000 {
+    /// Number of input samples for each output sample.
+    step: f64,
+    /// Number of input samples on each side that have an effect.
+    reach: i64,
+    table: Vec<f32>,
+    /// The last input samples, and the number of samples before them.
+    input: Vec<i16>,
+    dropped: i64,
+    /// Number of output samples so far.
+    made: u64,
+}
+
+impl To8000 {
+    /// Creates a converter from this rate, at least 1,000 Hz.
+    fn new(rate: u32) -> Self {
+        let step = f64::from(rate) / 8_000.0;
+        // When the rate is reduced, the filter keeps the frequencies below 4 kHz without a margin for its slope.
+        let cutoff = if rate > 8_000 { (1.0 / step as f32) * 0.94 } else { 0.94 };
+        let reach = (LOBES / cutoff).ceil() as i64;
+        let table = match rate {
+            8_000 => Vec::new(),
+            _ => (0..=reach * POSITIONS as i64)
+                .map(|place| weight(place as f32 / POSITIONS, cutoff, reach as f32))
+                .collect(),
+        };
+        Self { step, reach, table, input: Vec::new(), dropped: 0, made: 0 }
+    }
+
+    fn push(&mut self, samples: &[i16], out: &mut Vec<i16>) {
+        if self.table.is_empty() {
+            out.extend_from_slice(samples);
+            return;
+        }
+        self.input.extend_from_slice(samples);
+        let known = self.dropped + self.input.len() as i64;
+        self.make(known - self.reach, out);
+        let needed = (self.made as f64 * self.step).floor() as i64 - self.reach;
+        let old = usize::try_from(needed - self.dropped).unwrap_or_default().min(self.input.len());
+        self.input.drain(..old);
+        self.dropped += old as i64;
+    }
+
+    fn finish(&mut self, out: &mut Vec<i16>) {
+        if !self.table.is_empty() {
+            let length = self.dropped + self.input.len() as i64;
+            self.make(length, out);
+        }
+    }
+
+    /// Makes the output samples whose centre is before the input sample `until`.
+    fn make(&mut self, until: i64, out: &mut Vec<i16>) {
+        loop {
+            let centre = self.made as f64 * self.step;
+            let whole = centre.floor() as i64;
+            if whole >= until {
+                return;
+            }
+            let part = (centre - whole as f64) as f32;
+            let (mut sum, mut norm) = (0.0f32, 0.0f32);
+            for offset in (1 - self.reach)..=self.reach {
+                let distance = (offset as f32 - part).abs();
+                let Some(weight) = self.table.get((distance * POSITIONS) as usize) else { continue };
+                norm += weight;
+                let sample = usize::try_from(whole + offset - self.dropped).ok().and_then(|at| self.input.get(at));
+                sum += sample.map_or(0.0, |sample| f32::from(*sample)) * weight;
+            }
+            out.push((sum / norm).round() as i16);
+            self.made += 1;
+        }
+    }
+}
+
+/// The sinc function with a Blackman window.
+fn weight(distance: f32, cutoff: f32, reach: f32) -> f32 {
+    use std::f32::consts::PI;
+    if distance >= reach {
+        return 0.0;
+    }
+    let x = PI * distance * cutoff;
+    let sinc = if x.abs() < 1e-6 { 1.0 } else { x.sin() / x };
+    let place = PI * distance / reach;
+    sinc * (0.42 + 0.5 * place.cos() + 0.08 * (2.0 * place).cos())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A WAV file with a tone of 1,000 Hz. `length` is the length in the header.
+    fn tone(rate: u32, length: u32) -> Vec<u8> {
+        let mut wav = b"RIFF\xFF\xFF\xFF\xFFWAVEfmt \x10\0\0\0\x01\0\x01\0".to_vec();
+        wav.extend(rate.to_le_bytes());
+        wav.extend((rate * 2).to_le_bytes());
+        wav.extend(b"\x02\0\x10\0LIST\x03\0\0\0abc\0data");
+        wav.extend(length.to_le_bytes());
+        for at in 0..rate / 2 {
+            let angle = f64::from(at) * 1_000.0 * std::f64::consts::TAU / f64::from(rate);
+            wav.extend(((angle.sin() * 10_000.0) as i16).to_le_bytes());
+        }
+        wav
+    }
+
+    fn read(wav: &[u8], piece: usize) -> Vec<i16> {
+        let mut stream = WavStream::default();
+        let mut samples: Vec<i16> = wav.chunks(piece).flat_map(|piece| stream.push(piece).unwrap()).collect();
+        samples.extend(stream.finish().unwrap());
+        samples
+    }
+
+    #[test]
+    fn a_wav_file_in_pieces_gives_the_same_samples_as_the_whole_file() {
+        for rate in [8_000, 16_000, 22_050, 24_000, 44_100, 48_000] {
+            let wav = tone(rate, u32::MAX);
+            let whole = tandem_media::read_wav(&wav).unwrap();
+            for piece in [1, 7, 1_000, wav.len()] {
+                let samples = read(&wav, piece);
+                assert!(samples.len().abs_diff(4_000) <= 1, "{rate} Hz: {} samples", samples.len());
+                let apart = |(one, other): (&i16, &i16)| one.abs_diff(*other);
+                let worst = samples.iter().zip(whole.samples()).map(apart).max();
+                assert!(worst < Some(3), "{rate} Hz in pieces of {piece}: {worst:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_length_in_the_header_counts_only_if_it_is_plausible() {
+        assert_eq!(read(&tone(8_000, 0), 100).len(), 4_000);
+        assert_eq!(read(&tone(8_000, u32::MAX), 100).len(), 4_000);
+        let mut wav = tone(8_000, 8_000);
+        wav.extend(b"LIST\x04\0\0\0abcd");
+        assert_eq!(read(&wav, 33).len(), 4_000, "the chunk after the samples is no audio");
+    }
+
+    #[test]
+    fn other_audio_and_damaged_headers_are_errors() {
+        assert!(WavStream::default().push(b"ID3").is_err());
+        assert!(WavStream::default().push(b"{\"error\":1}").is_err());
+        assert!(WavStream::default().push(b"RIFF\0\0\0\0WAVEfmt \x02\0\0\0\x01\0data\0\0\0\0").is_err());
+        assert!(WavStream::default().push(b"RIFF\0\0\0\0WAVEjunk\xFF\xFF\xFF\x7F").is_err());
+        assert!(WavStream::default().push(b"RI").is_ok());
+        assert!(WavStream::default().finish().is_err(), "there is no audio");
+        let mut endless = WavStream::default();
+        endless.push(b"RIFF\0\0\0\0WAVE").unwrap();
+        assert!((0..10_000).any(|_| endless.push(b"junk\x08\0\0\0abcdefgh").is_err()));
+    }
+}
