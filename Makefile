@@ -5,11 +5,14 @@ FUZZ_TARGETS ?= sip phones identity sdp rtp webrtc codec markup texml swml pages
 
 .PHONY: demo test check docs bench instructions bpf run release package fuzz peers cluster
 
-# One real call through every part, as a timeline. The first build takes minutes; cargo shows its progress.
+# One real call through every part, as a timeline; and a call to a voice agent, if this machine has models for speech. The first build
+# takes minutes; cargo shows its progress.
 demo:
 	@scripts/packages.sh demo
 	@echo "building Tandem (the first time takes some minutes)"
 	@cargo build --release
+	@if ls "$${TANDEM_SPEECH_MODELS:-$${XDG_DATA_HOME:-$$HOME/.local/share}/tandem/speech}"/whisper-* >/dev/null 2>&1; then \
+	  cargo build --release --package tandem-speech-server; fi
 	@"$${CARGO_TARGET_DIR:-target}/release/tandem" demo
 
 # Every test, the providers' SDKs included.

@@ -43,6 +43,7 @@ pub mod phones;
 mod run;
 pub mod show;
 pub mod signature;
+pub mod speech;
 pub mod story;
 pub mod table;
 pub mod trace;

@@ -58,7 +58,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         return Err(Failure::Input(anyhow::anyhow!("{}: {why:#}", file.display())));
     }
     let speech = tandem_speech::missing(&config.speech);
-    let speech = speech.map(|missing| format!("speech.tts: {missing}; until then <Say> and speak play nothing"));
+    let speech = speech.map(|missing| match missing {
+        tandem_speech::SpeechError::NoLocalEngine(_) => format!("speech: {missing}"),
+        _ => format!("speech.tts: {missing}; until then <Say> and speak play nothing"),
+    });
     let notes: Vec<_> = config.notes.iter().cloned().chain(speech).chain(unresolved(&config)).collect();
     notes.iter().for_each(|text| note(text));
     if arguments.strict && !notes.is_empty() {

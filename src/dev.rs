@@ -1,9 +1,11 @@
-//! `tandem dev URL` runs a server with a number for one application, and shows the calls of the server live.
+//! `tandem dev URL` runs a server with a number for one application, and shows the calls of the server live. With
+//! `--agent`, the number belongs to a voice agent.
 //!
 //! ```text
-//!   URL ─► a number ─► the server with its defaults ─► event bus (each call's log) ─► View (the terminal)
+//!   URL or agent ─► a number ─► the server with its defaults ─► event bus (each call's log) ─► View (the terminal)
 //! ```
 
+mod agent;
 mod view;
 
 use std::io;
@@ -25,6 +27,7 @@ use tandem_cli::env::Sdk;
 use tandem_cli::list::print;
 use tandem_cli::paint::Paint;
 use tandem_cli::{Failure, env};
+use agent::Agent;
 use view::View;
 
 /// Number for the application. It is a fictitious number, like all numbers that begin with +1 555 01.
@@ -44,7 +47,7 @@ const MAX_CONNECTIONS: usize = 200;
 /// application id.
 const MAX_TRIES: u32 = 1_000;
 
-/// Run a server with a number for the application at URL, and show its calls live
+/// Run a server with a number for the application at URL, or for a voice agent, and show its calls live
 ///
 /// The command starts the server as `tandem serve` does. A configuration file is optional. The command gives the
 /// application a number and an extension. It prints the settings for the application's SDK, the command that calls the
@@ -55,8 +58,10 @@ const MAX_TRIES: u32 = 1_000;
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// Voice URL of the application: http://127.0.0.1:5000/voice, 127.0.0.1:5000/voice, :5000/voice or 5000/voice
-    #[arg(value_name = "URL")]
-    url: String,
+    #[arg(value_name = "URL", required_unless_present = "agent")]
+    url: Option<String>,
+    #[command(flatten)]
+    agent: agent::Options,
     /// Public origin of the application, for example `https://app.example`. Requests to this host, by http, https, ws or
     /// wss, are sent to the origin of URL instead. The option may be repeated; the first origin is the number's
     #[arg(long, value_name = "ORIGIN")]
@@ -84,6 +89,8 @@ pub(crate) struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
+  tandem dev --agent \"You answer the phone of a bicycle shop\"
+  tandem dev --agent \"...\" --model http://127.0.0.1:11434/v1#llama3.2:3b
   tandem dev 5000/voice                                   then, in another terminal: tandem call 600
   tandem dev 5000/voice --public https://app.example      the application builds its own URLs with that host
   tandem dev 5000/voice --sip-port 5062 --http-port 8081  when the default ports are in use";
@@ -94,11 +101,15 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     tandem_cli::log(&format!(
         "warn,tandem_runtime::call_task=error,tandem_runtime::notify=error,tandem_webhooks=error,{OF_CALLS}=error"
     ));
-    let url = url(&arguments.url).map_err(|why| Failure::Input(anyhow!(why)))?;
-    let (config, info) = settings(&arguments, &url)?;
+    let subject = match (Agent::find(&arguments.agent)?, &arguments.url) {
+        (Some(agent), _) => Subject::Agent(Box::new(agent)),
+        (None, text) => {
+            Subject::Application(url(text.as_deref().unwrap_or_default()).map_err(|why| Failure::Input(anyhow!(why)))?)
+        }
+    };
+    let (config, info) = settings(&arguments, &subject)?;
     let read = {
-        let url = url.clone();
-        move || match settings(&arguments, &url) {
+        move || match settings(&arguments, &subject) {
             Ok((config, _)) => Ok(config),
             Err(failure) => Err(failure.to_string()),
         }
@@ -120,6 +131,14 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         let text = text.split("; stop what listens there").next().unwrap_or_default();
         Failure::Environment(anyhow!("{text}{}", advice(text, tandem_cli::is_installed())))
     })
+}
+
+/// The far end of the number.
+enum Subject {
+    /// The complete voice URL of an application.
+    Application(String),
+    /// A voice agent.
+    Agent(Box<Agent>),
 }
 
 /// Returns advice for an error at the start of the server. `is_installed` is whether this machine has the configuration of
@@ -163,10 +182,8 @@ fn used_port(config: &Config) -> Option<String> {
 struct StartInfo {
     number: String,
     extension: String,
-    /// URL that the server requests for calls to the number.
-    url: String,
-    /// URL to which the server actually connects.
-    local: String,
+    /// What answers calls to the number.
+    answers: Answers,
     account: String,
     provider: String,
     /// The id of the application, if the provider's applications have one.
@@ -175,9 +192,21 @@ struct StartInfo {
     shows_sip: bool,
 }
 
+/// What answers calls to the number.
+#[derive(Clone)]
+enum Answers {
+    Application {
+        /// URL that the server requests for calls to the number.
+        url: String,
+        /// URL to which the server actually connects.
+        local: String,
+    },
+    Agent(Agent),
+}
+
 /// Returns the configuration with the added number, and the information for the start. The configuration is checked
 /// like the configuration of `tandem serve`.
-fn settings(arguments: &Arguments, url: &str) -> Result<(Config, StartInfo), Failure> {
+fn settings(arguments: &Arguments, subject: &Subject) -> Result<(Config, StartInfo), Failure> {
     let input = |why: String| Failure::Input(anyhow!(why));
     let mut extra: Vec<(String, String)> = Vec::new();
     if let Some(port) = arguments.sip_port {
@@ -191,7 +220,16 @@ fn settings(arguments: &Arguments, url: &str) -> Result<(Config, StartInfo), Fai
     if let Some(port) = arguments.http_port {
         extra.push(("TANDEM_HTTP__LISTEN".to_owned(), format!("127.0.0.1:{port}")));
     }
-    let before = load(arguments, &extra)?;
+    let mut before = load(arguments, &extra)?;
+    if let Subject::Agent(agent) = subject
+        && arguments.http_port.is_none()
+        && agent.uses_port(before.http.listen.port())
+        && let Some(free) = (1..MAX_TRIES).find_map(|step| free_port(before.http.listen, step))
+    {
+        // A server of llama.cpp has the same default port.
+        extra.push(("TANDEM_HTTP__LISTEN".to_owned(), free.to_string()));
+        before = load(arguments, &extra)?;
+    }
     let names: Vec<&str> = before.accounts.iter().map(|account| account.name.as_str()).collect();
     let account = match &arguments.account {
         Some(name) if !names.is_empty() && !names.contains(&name.as_str()) => {
@@ -205,6 +243,10 @@ fn settings(arguments: &Arguments, url: &str) -> Result<(Config, StartInfo), Fai
         let origin: Origin = public.parse().map_err(|why| input(format!("--public: {why}")))?;
         publics.push(origin.to_string());
     }
+    let url = match subject {
+        Subject::Application(url) => url,
+        Subject::Agent(_) => "",
+    };
     let (origin, path) = split(url);
     let (origin, user) = without_user(origin);
     let public = match publics.first() {
@@ -224,19 +266,25 @@ fn settings(arguments: &Arguments, url: &str) -> Result<(Config, StartInfo), Fai
     let provider = arguments.provider.clone().unwrap_or_else(|| documents.to_owned());
     // The REST API of these providers places calls only for an application, which needs an entry in `[[applications]]`.
     // For any other application, the number has a `voice_url`.
-    let application = ["telnyx", "texml"].contains(&&*provider).then(|| {
+    let is_application = matches!(subject, Subject::Application(_));
+    let application = (is_application && ["telnyx", "texml"].contains(&&*provider)).then(|| {
         let taken = |id: &str| before.applications.iter().any(|one| &*one.id == id);
         let mut tried = (0..MAX_TRIES).map(|step| (APPLICATION + u64::from(step)).to_string());
         tried.find(|id| !taken(id)).unwrap_or_else(|| APPLICATION.to_string())
     });
-    let goes_to = match &application {
-        Some(id) => {
+    let goes_to = match (&application, subject) {
+        (_, Subject::Agent(agent)) => {
+            let (variables, name) = agent.variables(&before);
+            extra.extend(variables);
+            vec![("AGENT", name)]
+        }
+        (Some(id), _) => {
             let place = before.applications.len();
             let values = [("ID", id), ("ACCOUNT", &account), ("PROVIDER", &provider), ("WEBHOOK_URL", &public)];
             extra.extend(values.map(|(key, value)| (format!("TANDEM_APPLICATIONS__{place}__{key}"), value.clone())));
             vec![("APPLICATION", id.clone())]
         }
-        None => vec![("VOICE_URL", public.clone()), ("PROVIDER", provider.clone())],
+        (None, _) => vec![("VOICE_URL", public.clone()), ("PROVIDER", provider.clone())],
     };
     for (place, number) in [&number, &extension].into_iter().enumerate() {
         let place = before.numbers.len() + place;
@@ -256,11 +304,14 @@ fn settings(arguments: &Arguments, url: &str) -> Result<(Config, StartInfo), Fai
     // A developer makes few calls at the same time. Low limits avoid the warning about open files.
     config.sip.max_legs = config.sip.max_legs.min(MAX_LEGS);
     config.http.max_connections = config.http.max_connections.min(MAX_CONNECTIONS);
+    let answers = match subject {
+        Subject::Application(url) => Answers::Application { url: public, local: url.clone() },
+        Subject::Agent(agent) => Answers::Agent((**agent).clone()),
+    };
     let info = StartInfo {
         number,
         extension,
-        url: public,
-        local: url.to_owned(),
+        answers,
         account,
         provider,
         application,
@@ -268,6 +319,13 @@ fn settings(arguments: &Arguments, url: &str) -> Result<(Config, StartInfo), Fai
         shows_sip: arguments.sip,
     };
     Ok((config, info))
+}
+
+/// Returns the address with the port `step` ports later, if it is free.
+fn free_port(address: std::net::SocketAddr, step: u32) -> Option<std::net::SocketAddr> {
+    let port = address.port().checked_add(u16::try_from(step).ok()?)?;
+    let address = std::net::SocketAddr::new(address.ip(), port);
+    TcpListener::bind(address).is_ok().then_some(address)
 }
 
 fn load(arguments: &Arguments, extra: &[(String, String)]) -> Result<Config, Failure> {
@@ -337,35 +395,18 @@ fn is_there(url: &str) -> bool {
 /// Prints the information for the start, and starts the live view of the calls. `key` is the key of the page.
 fn greet(server: &Server, info: &StartInfo, key: &Key) {
     let paint = Paint::stdout();
-    let StartInfo { number, extension, url, local, account, provider, application, config, shows_sip } = info;
-    // The URL may contain a password.
-    let (shown, place) = (without_credentials(url), without_credentials(local));
-    let public = if url == local { String::new() } else { format!(" (at {place})") };
+    let StartInfo { number, extension, answers, config, shows_sip, .. } = info;
     let udp = server.sip_addrs().iter().find(|(transport, _)| *transport == tandem_sip::Transport::Udp);
     // With trunks, the server takes calls only from the networks of the trunks.
     let udp = udp.filter(|_| config.trunks.is_empty());
     let phone = udp.map(|(_, address)| format!("sip:{extension}@{}", tandem_cli::reachable(*address)));
-    let mut text = paint.bold(format!("Calls to {number} and {extension} go to {shown}{public}"));
-    text.push('\n');
-    if let Some(account) = server.accounts().iter().find(|one| one.name == **account) {
-        let mut config = config.clone();
-        config.http.listen = server.http_addr();
-        let to = phone.clone().unwrap_or_else(|| "+15550109999".to_owned());
-        let application = application.as_deref();
-        let sdk = Sdk { provider, account, config: &config, number, url: &shown, to: &to, application };
-        text.push_str("\nIn your application's shell:\n");
-        for (name, value) in sdk.variables() {
-            let line = format!("export {name}={}", env::quoted(&value));
-            text.push_str(&format!("  {}\n", paint.green(line)));
+    let mut text = match answers {
+        Answers::Application { url, local } => about_application(server, info, url, local, phone.as_deref(), paint),
+        Answers::Agent(agent) => {
+            let heading = paint.bold(format!("The agent answers calls to {number} and {extension}"));
+            format!("{heading}\n{}", agent.describe(config, paint))
         }
-        text.push_str(match &**provider {
-            "telnyx" | "texml" | "swml" => "Its SDK reads these variables. A call by REST (Python):\n",
-            _ => "A call by REST (Python). Set base_url, or use `tandem proxy` and change nothing (docs/sdk.md):\n",
-        });
-        for line in sdk.first_lines() {
-            text.push_str(&format!("  {}\n", paint.green(line)));
-        }
-    }
+    };
     text.push_str("\nTalk with it in a browser on this machine:\n");
     let page = tandem_cli::reachable(server.http_addr());
     match page.ip().is_loopback() {
@@ -375,13 +416,20 @@ fn greet(server: &Server, info: &StartInfo, key: &Key) {
     }
     text.push_str("or call it from another terminal in this directory:\n");
     text.push_str(&format!("  {}\n", paint.green(format!("tandem call {extension} --listen"))));
+    if let Answers::Agent(_) = answers {
+        let said = format!("tandem call {extension} --say \"What are your opening hours?\" --hear");
+        let measured = format!("tandem measure agent {extension}");
+        text.push_str(&format!("  {}\n  {}\n", paint.green(said), paint.green(measured)));
+    }
     if let Some(phone) = &phone {
         text.push_str("or with any softphone on this machine, which needs no account:\n");
         text.push_str(&format!("  {}\n", paint.green(phone)));
     }
     text.push('\n');
-    if !is_there(local) {
-        let line = format!("Nothing listens at {place} yet: start your application.");
+    if let Answers::Application { local, .. } = answers
+        && !is_there(local)
+    {
+        let line = format!("Nothing listens at {} yet: start your application.", without_credentials(local));
         text.push_str(&format!("{}\n", paint.yellow(line)));
     }
     text.push_str(&format!("{}\n", paint.dim("Calls are shown here as they happen. Ctrl-C stops the server.")));
@@ -394,9 +442,49 @@ fn greet(server: &Server, info: &StartInfo, key: &Key) {
     }
 }
 
+/// Returns the lines about an application: its number, its variables and a call by REST.
+fn about_application(
+    server: &Server,
+    info: &StartInfo,
+    url: &str,
+    local: &str,
+    phone: Option<&str>,
+    paint: Paint,
+) -> String {
+    let StartInfo { number, extension, account, provider, application, config, .. } = info;
+    // The URL may contain a password.
+    let (shown, place) = (without_credentials(url), without_credentials(local));
+    let public = if url == local { String::new() } else { format!(" (at {place})") };
+    let mut text = paint.bold(format!("Calls to {number} and {extension} go to {shown}{public}"));
+    text.push('\n');
+    let accounts = server.accounts();
+    let Some(account) = accounts.iter().find(|one| one.name == **account) else { return text };
+    let mut config = config.clone();
+    config.http.listen = server.http_addr();
+    let to = phone.unwrap_or("+15550109999");
+    let sdk = Sdk { provider, account, config: &config, number, url: &shown, to, application: application.as_deref() };
+    text.push_str("\nIn your application's shell:\n");
+    for (name, value) in sdk.variables() {
+        let line = format!("export {name}={}", env::quoted(&value));
+        text.push_str(&format!("  {}\n", paint.green(line)));
+    }
+    text.push_str(match &**provider {
+        "telnyx" | "texml" | "swml" => "Its SDK reads these variables. A call by REST (Python):\n",
+        _ => "A call by REST (Python). Set base_url, or use `tandem proxy` and change nothing (docs/sdk.md):\n",
+    });
+    for line in sdk.first_lines() {
+        text.push_str(&format!("  {}\n", paint.green(line)));
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn application(url: &str) -> Subject {
+        Subject::Application(url.to_owned())
+    }
 
     #[test]
     fn a_url_may_be_abbreviated() {
@@ -419,7 +507,8 @@ mod tests {
     #[test]
     fn a_sip_port_within_the_media_ports_moves_the_media_ports() {
         let arguments = Arguments {
-            url: "5000/voice".to_owned(),
+            url: Some("5000/voice".to_owned()),
+            agent: agent::Options::default(),
             public: Vec::new(),
             config: None,
             account: None,
@@ -428,7 +517,7 @@ mod tests {
             http_port: None,
             sip: false,
         };
-        let Ok((config, info)) = settings(&arguments, "http://127.0.0.1:5000/voice") else { panic!("refused") };
+        let Ok((config, info)) = settings(&arguments, &application("http://127.0.0.1:5000/voice")) else { panic!("refused") };
         assert!(config.media.ports.pairs().all(|port| port != 34_758), "{:?}", config.media.ports);
         let numbers: Vec<String> = config.numbers.iter().map(|one| one.number.to_string()).collect();
         assert_eq!((numbers, info.account.as_str()), (vec![NUMBER.to_owned(), EXTENSION.to_owned()], DEFAULT_ACCOUNT));
@@ -437,7 +526,8 @@ mod tests {
     #[test]
     fn an_application_that_sends_commands_gets_its_webhooks_at_the_url() {
         let arguments = Arguments {
-            url: "5000/voice".to_owned(),
+            url: Some("5000/voice".to_owned()),
+            agent: agent::Options::default(),
             public: Vec::new(),
             config: None,
             account: None,
@@ -446,7 +536,7 @@ mod tests {
             http_port: None,
             sip: false,
         };
-        let Ok((config, _)) = settings(&arguments, "http://127.0.0.1:5000/voice") else { panic!("refused") };
+        let Ok((config, _)) = settings(&arguments, &application("http://127.0.0.1:5000/voice")) else { panic!("refused") };
         let [application] = &config.applications[..] else { panic!("{:?}", config.applications) };
         assert_eq!(&*application.webhook_url, "http://127.0.0.1:5000/voice");
         assert!(config.numbers.iter().all(|number| number.application.as_deref() == Some(&*application.id)));
@@ -454,7 +544,8 @@ mod tests {
 
     fn arguments(public: &[&str], provider: Option<&str>) -> Arguments {
         Arguments {
-            url: "5000/voice".to_owned(),
+            url: Some("5000/voice".to_owned()),
+            agent: agent::Options::default(),
             public: public.iter().map(|one| (*one).to_owned()).collect(),
             config: None,
             account: None,
@@ -468,15 +559,16 @@ mod tests {
     #[test]
     fn every_public_name_becomes_an_origin_and_the_url_keeps_its_password() {
         let arguments = arguments(&["https://app.example/", "https://other.example"], None);
-        let Ok((config, info)) = settings(&arguments, "http://me:secret@127.0.0.1:5000/voice") else {
+        let Ok((config, info)) = settings(&arguments, &application("http://me:secret@127.0.0.1:5000/voice")) else {
             panic!("refused")
         };
-        assert_eq!(info.url, "https://me:secret@app.example/voice");
+        let Answers::Application { url, .. } = info.answers else { panic!("an agent") };
+        assert_eq!(url, "https://me:secret@app.example/voice");
         let origins: Vec<_> = config.origins.iter().map(|one| (one.from.to_string(), one.to.to_string())).collect();
         let to = "http://127.0.0.1:5000".to_owned();
         let expected = ["https://app.example", "https://other.example"].map(|from| (from.to_owned(), to.clone()));
         assert_eq!(origins, expected);
-        assert!(settings(&self::arguments(&["app.example"], None), "http://127.0.0.1:5000/").is_err());
+        assert!(settings(&self::arguments(&["app.example"], None), &application("http://127.0.0.1:5000/")).is_err());
     }
 
     #[test]
@@ -485,7 +577,7 @@ mod tests {
             [("twilio", false), ("signalwire", false), ("swml", false), ("texml", true), ("telnyx", true)]
         {
             let arguments = arguments(&[], Some(provider));
-            let Ok((config, info)) = settings(&arguments, "http://127.0.0.1:5000/voice") else { panic!("{provider}") };
+            let Ok((config, info)) = settings(&arguments, &application("http://127.0.0.1:5000/voice")) else { panic!("{provider}") };
             assert_eq!(
                 (info.application.is_some(), config.applications.len() == 1),
                 (has_application, has_application)

@@ -13,7 +13,7 @@ use tandem_cli::paint::{Paint, Style};
 use tandem_config::Config;
 use tandem_history::recordings::RecordingFiles;
 use tandem_media::UseKernel;
-use tandem_speech::{Stt, Tts};
+use tandem_speech::{LOCAL_PROGRAM, Stt, Tts};
 use url::Url;
 
 /// Check the ports, addresses, limits, clock, disks, database and speech engines of this machine, with advice
@@ -385,11 +385,14 @@ fn engines(config: &Config) -> Vec<Finding> {
                 "apt install espeak-ng, or set speech.tts to an engine (docs/speech.md)",
             ),
         },
-        Tts::Http(url) => engine("text to speech", url),
+        Tts::Http(url) | Tts::WebSocket(url, _) => engine("text to speech", url),
+        Tts::Local => local_engine("text to speech", config),
+        Tts::Command(words) => Finding::good("speech", format!("text to speech: {}", words.join(" "))),
         Tts::Off => Finding::note("speech", "text to speech is off", "set speech.tts for <Say> (docs/speech.md)"),
     }];
     findings.push(match &config.speech.stt {
         Stt::Http(url) | Stt::WebSocket(url) => engine("speech to text", url),
+        Stt::Local => local_engine("speech to text", config),
         Stt::Off => Finding::note(
             "speech",
             "speech to text is off",
@@ -397,6 +400,16 @@ fn engines(config: &Config) -> Vec<Finding> {
         ),
     });
     findings
+}
+
+/// Looks for the program of the engine on this computer. Only the running program knows whether it has models.
+fn local_engine(what: &str, config: &Config) -> Finding {
+    match tandem_speech::missing(&config.speech) {
+        Some(missing) => {
+            Finding::note("speech", format!("{what}: {missing}"), "run `tandem speech install` (docs/speech.md)")
+        }
+        None => Finding::good("speech", format!("{what}: {LOCAL_PROGRAM}")),
+    }
 }
 
 fn engine(what: &str, url: &Url) -> Finding {

@@ -56,8 +56,11 @@ enum Command {
     Trace(tandem_cli::trace::Arguments),
     Explain(tandem_cli::explain::Arguments),
     Doctor(doctor::Arguments),
+    Speech(tandem_cli::speech::Arguments),
     Completions(completions::Completions),
     Man(completions::Man),
+    #[cfg(feature = "tools")]
+    Measure(tandem_tools::measure::Arguments),
     #[cfg(feature = "tools")]
     Load(tandem_tools::load::Arguments),
     #[cfg(feature = "tools")]
@@ -91,6 +94,9 @@ const AFTER_HELP: &str = concat!(
   tandem serve --config tandem.toml
   tandem dev 5000/voice              gives your application at port 5000 a
                                      number, and shows its calls live
+  tandem dev --agent \"You ...\"       a voice agent with this prompt and a
+                                     language model of this machine
+  tandem speech install              models for speech on this machine
 ",
     with_tools!("  tandem call 600 --listen           a phone in the terminal\n"),
     with_tools!("  tandem test ivr.toml               tests of an application, in milliseconds\n"),
@@ -101,13 +107,14 @@ const AFTER_HELP: &str = concat!(
   tandem trace last                  its SIP messages as a ladder diagram
 ",
     with_tools!(
-        "  tandem proxy --help                use an application without a change
+        "  tandem measure agent 600           how fast a voice agent answers
+  tandem proxy --help                use an application without a change
   tandem load --help                 load test of a SIP server
 "
     ),
     "
 Without --config, commands that ask a running server (calls, show, errors, phones, trunks, numbers, nodes, drain, signature, trace, explain, env",
-    with_tools!(", call, ca, proxy"),
+    with_tools!(", call, measure, ca, proxy"),
     ", check, doctor) read tandem.toml in this directory. If there is none, they read /etc/tandem/tandem.toml, the configuration of
 the installed service; run them as root. If a server without a configuration runs in this directory, for example `tandem dev`,
 they ask this server. `serve` and `dev` read a file only with --config.
@@ -171,8 +178,11 @@ fn main() -> ExitCode {
         Command::Trace(arguments) => tandem_cli::trace::run(arguments),
         Command::Explain(arguments) => tandem_cli::explain::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Speech(arguments) => tandem_cli::speech::run(arguments),
         Command::Completions(arguments) => completions::completions(arguments),
         Command::Man(arguments) => completions::man(arguments),
+        #[cfg(feature = "tools")]
+        Command::Measure(arguments) => tandem_tools::measure::run(arguments),
         #[cfg(feature = "tools")]
         Command::Load(arguments) => tandem_tools::load::run(arguments),
         #[cfg(feature = "tools")]

@@ -12,12 +12,12 @@ mod audio_classifier;
 pub(crate) mod conversation;
 mod keyboard;
 mod lines;
-mod phone;
+pub(crate) mod phone;
 mod player;
 pub(crate) mod problems;
 mod script;
 pub(crate) mod steps;
-mod target;
+pub(crate) mod target;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ use tandem_config::Config;
 use tandem_http::{Client, NetworkPolicy};
 use tandem_media as media;
 use tandem_sip::EndCause;
-use tandem_speech::Voice;
+use tandem_speech::{LocalSpeech, Voice};
 use tandem_speech::recognise::Recogniser;
 use tokio::signal::unix::{self, SignalKind};
 use tokio::time::Instant;
@@ -47,7 +47,7 @@ use steps::{Expectation, Sound, Step, Steps};
 use tandem_cli::ask::Console;
 use tandem_cli::paint::harmless_json;
 use tandem_cli::{Failure, Source};
-use target::{ServerAddress, Target};
+use target::{Called, Route, Target};
 
 /// Default time limit of a call that has steps or no terminal, in seconds.
 const DEFAULT_TIMEOUT_SECONDS: u64 = 60;
@@ -126,26 +126,23 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
 async fn call(arguments: Arguments, config: Config, source: Source) -> Result<(), Failure> {
     let input = |why: String| Failure::Input(anyhow!(why));
     let accounts = accounts(&config);
-    let server = server(&arguments, &config)?;
-    let target = Target::of(&arguments.target, server.as_ref()).map_err(input)?;
+    let route = Route::find(
+        &config,
+        &accounts,
+        Called {
+            target: &arguments.target,
+            server: arguments.server.as_deref(),
+            account: arguments.account.as_deref(),
+            from: &arguments.from,
+        },
+    )?;
     let ports = arguments.ports.parse().map_err(|why| input(format!("--ports: {why}")))?;
-    if arguments.from.is_empty() || arguments.from.contains(char::is_whitespace) {
-        return Err(input(format!("--from: {:?} is not a number or a name", arguments.from)));
-    }
-    let named = arguments.account.as_deref();
-    let account = target::account(&config, &accounts, named, &arguments.target);
-    if let (Some(name), None) = (named, account) {
-        let names: Vec<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
-        return Err(input(format!("--account: no account {name:?}; the accounts are: {}", names.join(", "))));
-    }
-    // The credentials are sent only to the configured server, and only if this server is on this machine.
-    let own = target.own && target.address.is_some_and(|address| address.ip().is_loopback());
-    let credentials = account.filter(|_| own).and_then(target::credentials);
-    let credentials = credentials.map(|credentials| (credentials, config.sip.registrar.realm.clone()));
+    let Route { target, account, credentials } = route;
 
     let client = Client::new(NetworkPolicy { allow_networks: config.webhooks.allow_networks.clone() }, CONNECT)
         .map_err(|error| Failure::Environment(error.into()))?;
-    let recogniser = Recogniser::new(config.speech.clone(), client.clone(), Default::default());
+    let local = LocalSpeech::new(&client).map_err(|error| Failure::Environment(error.into()))?;
+    let recogniser = Recogniser::new(config.speech.clone(), client.clone(), Default::default()).with_local(&local);
     let steps = arguments.steps.0.clone();
     let wants_words = |step: &Step| matches!(step, Step::Expect(Expectation { what: Sound::Words(_), .. }));
     if let Some(step) = steps.iter().find(|step| wants_words(step)).filter(|_| recogniser.is_off()) {
@@ -158,17 +155,10 @@ async fn call(arguments: Arguments, config: Config, source: Source) -> Result<()
             "{step}: only calls to the server of this configuration have known problems; see --config"
         )));
     }
-    let voice =
-        Arc::new(Voice::new(config.speech.clone(), config.data_dir.join("cache/speech"), client, Default::default()));
+    let voice = Voice::new(config.speech.clone(), config.data_dir.join("cache/speech"), client, Default::default());
+    let voice = Arc::new(voice.with_local(&config.speech, &local));
     let steps = prepare(steps, &voice).await?;
-    if target.is_closed() {
-        let at = target.address.map(|address| address.to_string()).unwrap_or_default();
-        let advice = match target.own {
-            true => "start `tandem serve` or `tandem dev URL`; name another server with --config or --server",
-            false => "check the port",
-        };
-        return Err(Failure::Environment(anyhow!("nothing listens at {at}: {advice}")));
-    }
+    target.check_open()?;
 
     let player = match arguments.listen {
         true => Some(Player::start().map_err(|why| Failure::Environment(anyhow!("--listen: {why}")))?),
@@ -198,7 +188,7 @@ async fn call(arguments: Arguments, config: Config, source: Source) -> Result<()
     }
     conversation.lines.print(Tone::Plain, "calling", &format!("{} as {}", target.uri, arguments.from));
     let invitation = Invitation { uri: target.uri.clone(), from: arguments.from.clone(), sip_call_id, credentials };
-    let tap = conversation.phone.call(invitation).map_err(Failure::Environment)?;
+    let tap = conversation.phone.call(invitation, media::Tracks::Inbound).map_err(Failure::Environment)?;
     let listening = RecognitionSpec { partials: false, punctuation: true, ..RecognitionSpec::default() };
     // Without a speech-to-text engine, the phone detects speech, tones and sounds, but no words.
     conversation.listen(tap, recogniser.listen(&listening).ok());
@@ -308,21 +298,11 @@ async fn prepare(steps: Vec<Step>, voice: &Voice) -> Result<Vec<Prepared>, Failu
     Ok(prepared)
 }
 
-fn accounts(config: &Config) -> Vec<Account> {
+/// Returns the accounts whose credentials a phone on this machine may use.
+pub(crate) fn accounts(config: &Config) -> Vec<Account> {
     match config.accounts.is_empty() {
         // The result is empty if no server has created an account. In this case no server requests credentials.
         true => tandem_app::first_account(&config.data_dir).into_iter().collect(),
         false => config.accounts.clone(),
-    }
-}
-
-fn server(arguments: &Arguments, config: &Config) -> Result<Option<ServerAddress>, Failure> {
-    use std::net::ToSocketAddrs;
-
-    let Some(named) = &arguments.server else { return Ok(ServerAddress::of(config)) };
-    let found = named.to_socket_addrs().ok().and_then(|mut found| found.next());
-    match found {
-        Some(address) => Ok(Some(ServerAddress { address, tcp: false })),
-        None => Err(Failure::Input(anyhow!("--server: {named:?} is not HOST:PORT, such as 127.0.0.1:5060"))),
     }
 }

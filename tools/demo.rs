@@ -1,5 +1,6 @@
 //! `tandem demo` makes one call that uses all main functions of the server.
 
+mod model;
 mod phone;
 mod report;
 mod webapp;
@@ -21,28 +22,32 @@ use tandem_http::{Client, NetworkPolicy};
 use tandem_media::Audio;
 use tandem_speech::{SpeechConfig, Voice};
 
+use model::StandIn;
 use phone::Phone;
 use report::Checks;
 use tandem_cli::Failure;
+use tandem_cli::speech::{INSTALL, Installed};
 use webapp::{AppEvent, WebApp};
 
 const ACCOUNT: &str = "demo";
 const NUMBER: &str = "+15551230001";
+const AGENT_NUMBER: &str = "+15551230002";
 const CODE: &str = "2468";
 const MESSAGE: &str = "This is a message for the recorder, spoken by a caller over real RTP packets.";
 const TO_STREAM: &str = "Is there an echo in here?";
 const TO_DESK: &str = "Hello desk, this is the caller. Can you hear me well?";
 const TO_CALLER: &str = "Good day, the desk is speaking. Yes, I can hear you.";
 /// Time limit for the whole demo.
-const TIMEOUT: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Make one real call that uses all main functions, and print its timeline
 ///
 /// The command starts a server on loopback, a web application and two SIP phones. The first phone calls the server with
 /// recorded speech. The application answers with TwiML, gathers digits, records the speech and echoes the speech
 /// through a media stream. Then the application has the call bridged to the second phone. At the end, the command shows
-/// the call's timeline and the measured audio. The command fails if a step did not succeed. The demo takes 15 to 30
-/// seconds.
+/// the call's timeline and the measured audio. If this machine has models for speech (`tandem speech install`), a second
+/// call asks a voice agent a question. A stand-in, which is part of the demo, takes the place of the language model. The
+/// command fails if a step did not succeed. The demo takes 15 to 60 seconds.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Directory for the configuration, the database and the recordings
@@ -66,7 +71,12 @@ async fn demo(data: &Path) -> anyhow::Result<()> {
     let began = tokio::time::Instant::now();
     let mut desk = Phone::start("desk", "41000-41999").await?;
     let mut app = WebApp::start(&desk.uri()).await?;
-    let config = write_config(data, &app)?;
+    let installed = Installed::on_this_machine(None);
+    let stand_in = match installed.recognises() && installed.speaks() {
+        true => Some(StandIn::start().await?),
+        false => None,
+    };
+    let config = write_config(data, &app, stand_in.as_ref())?;
     let server = Server::start(load(&config)?).await?;
     let sip = server.sip_addrs().first().map(|(_, address)| address.to_string()).unwrap_or_default();
     say!("Tandem demo: SIP on {sip}, HTTP on {}, a web application on {}", server.http_addr(), app.address);
@@ -150,6 +160,10 @@ async fn demo(data: &Path) -> anyhow::Result<()> {
 
     caller.stop().await;
     desk.stop().await;
+    match &stand_in {
+        Some(stand_in) => talk_with_agent(&sip, stand_in, &mut checks).await?,
+        None => say!("\nWith `{INSTALL}` and the program tandem-speech, the demo also talks with a voice agent."),
+    }
     server.shutdown(Signals::none()).await;
     let failed = checks.failed();
     if !failed.is_empty() {
@@ -159,6 +173,17 @@ async fn demo(data: &Path) -> anyhow::Result<()> {
     say!(
         "Next, with your own application: `tandem dev http://127.0.0.1:5000/voice`, and in another terminal `tandem call 600`."
     );
+    Ok(())
+}
+
+/// Asks the voice agent a question, and measures the answer at the phone.
+async fn talk_with_agent(sip: &str, stand_in: &StandIn, checks: &mut Checks) -> anyhow::Result<()> {
+    say!("\nA voice agent answers {AGENT_NUMBER}, with a stand-in of the demo in place of a language model.");
+    let after = crate::measure::ask_one(&format!("sip:{AGENT_NUMBER}@{sip}"), "43000-43999").await?;
+    let words = stand_in.heard().unwrap_or_default();
+    checks.add(format!("the agent understood the question: \"{words}\""), words.to_lowercase().contains("hours"));
+    let took = after.map_or("never".to_owned(), |ms| format!("{ms} ms after its end"));
+    checks.add(format!("the agent answered: {took}, measured at the phone"), after.is_some());
     Ok(())
 }
 
@@ -173,11 +198,33 @@ async fn spoken(voice: &Voice, text: &str) -> anyhow::Result<Arc<Audio>> {
 }
 
 /// Writes the configuration for the demo. The same file works with `tandem serve --config`.
-fn write_config(data: &Path, app: &WebApp) -> anyhow::Result<PathBuf> {
+fn write_config(data: &Path, app: &WebApp, stand_in: Option<&StandIn>) -> anyhow::Result<PathBuf> {
     let directory = data.display();
     directory::make(data).with_context(|| format!("--data {directory}"))?;
     let path = data.join("tandem.toml");
     let app = app.address;
+    let agent = stand_in.map(|stand_in| {
+        let model = stand_in.address;
+        format!(
+            r#"
+[speech]
+stt = "local"
+tts = "local"
+
+[[agents]]
+name = "shop"
+prompt = "You answer the phone of a bicycle shop."
+first_message = "Hello, this is the bicycle shop."
+model = {{ url = "http://{model}/v1", name = "stand-in" }}
+
+[[numbers]]
+number = "{AGENT_NUMBER}"
+account = "{ACCOUNT}"
+agent = "shop"
+"#
+        )
+    });
+    let agent = agent.unwrap_or_default();
     let text = format!(
         r#"# Written by `tandem demo`.
 data_dir = "{directory}"
@@ -205,7 +252,7 @@ account = "{ACCOUNT}"
 provider = "twilio"
 voice_url = "http://{app}/voice"
 status_callback = "http://{app}/status"
-"#
+{agent}"#
     );
     std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)

@@ -1,4 +1,4 @@
-//! Commands for developers and operators who test: `tandem call`, `test`, `demo`, `load`, `ca` and `proxy`. The server does not
+//! Commands for developers and operators who test: `tandem call`, `test`, `demo`, `measure`, `load`, `ca` and `proxy`. The server does not
 //! need them: the feature `tools` of the binary includes them.
 //!
 //! A command has a struct with its arguments, and a function `run` that returns when the command has finished.
@@ -12,5 +12,6 @@ pub mod call;
 pub mod demo;
 mod hosts;
 pub mod load;
+pub mod measure;
 pub mod proxy;
 pub mod test;

@@ -11,7 +11,7 @@
 //! agent has only one dialog in each call, and uses retransmissions instead of full transactions.
 
 mod calls;
-mod figures;
+pub(crate) mod figures;
 mod message;
 mod process;
 mod sink;

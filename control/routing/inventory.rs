@@ -44,6 +44,8 @@ pub struct Inventory {
     pub callers: ResourceCache<VerifiedCaller>,
     /// Outbound profiles, by their id in hex digits.
     pub profiles: ResourceCache<OutboundProfile>,
+    /// Voice agents, by their id in the provider's form.
+    pub agents: ResourceCache<StoredAgent>,
 }
 
 impl Inventory {
@@ -54,6 +56,7 @@ impl Inventory {
             applications: ResourceCache::load(store).await?,
             callers: ResourceCache::load(store).await?,
             profiles: ResourceCache::load(store).await?,
+            agents: ResourceCache::load(store).await?,
         })
     }
 
@@ -62,7 +65,8 @@ impl Inventory {
         self.numbers.reload(store).await?;
         self.applications.reload(store).await?;
         self.callers.reload(store).await?;
-        self.profiles.reload(store).await
+        self.profiles.reload(store).await?;
+        self.agents.reload(store).await
     }
 }
 
@@ -175,6 +179,25 @@ pub struct OutboundProfile {
     pub destinations: Vec<String>,
     /// Other fields of the provider's API, stored unchanged.
     pub other: Map<String, Value>,
+}
+
+/// A voice agent that an account has stored by request. The name of the resource is the name that people see.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StoredAgent {
+    /// The id in the provider's form.
+    pub id: String,
+    /// The name of the agent of the configuration that gives the model. If there is no such agent, the first agent of
+    /// the configuration gives the model.
+    pub model: String,
+    /// BCP 47 tag of the agent's language.
+    pub language: Option<String>,
+    /// The name that the speech engine uses for the voice.
+    pub voice: Option<String>,
+    /// Whether the caller can interrupt the agent.
+    pub interruptible: Option<bool>,
+    /// The definition of the agent in the provider's form.
+    pub definition: Map<String, Value>,
 }
 
 /// A verified caller ID. A person at this number has confirmed in a call that the account may use the number. The name
@@ -294,6 +317,14 @@ impl InventoryItem for OutboundProfile {
 
     fn key(row: &Resource<Self>) -> String {
         format!("{:032x}", row.id)
+    }
+}
+
+impl InventoryItem for StoredAgent {
+    const WORD: &'static str = "agent";
+
+    fn key(row: &Resource<Self>) -> String {
+        row.details.id.clone()
     }
 }
 

@@ -131,6 +131,20 @@ fn provocation(cause: Cause, stage: &Stage) -> Provocation {
         Cause::MediaUnusable => document(&format!("<Play>http://{bad}/500</Play>")),
         Cause::NoVoice => document("<Say>Hello.</Say>"),
         Cause::SpeechToTextOff => document("<Gather input=\"speech\" timeout=\"1\"/>"),
+        Cause::SpeechNotInstalled => {
+            Test("tests/server/speech.rs", "the_first_use_of_a_missing_local_engine_names_the_command_that_installs_it")
+        }
+        Cause::LocalSpeechBusy => Test(
+            "control/speech/local_tests.rs",
+            "espeak_speaks_other_languages_and_the_texts_that_a_busy_program_refuses",
+        ),
+        Cause::LocalSpeechDown => Test(
+            "tests/server/speech.rs",
+            "the_local_engine_recognises_a_caller_and_its_death_ends_no_call",
+        ),
+        Cause::VoiceReplaced => {
+            Test("tests/server/speech.rs", "espeak_speaks_and_the_cause_is_known_if_the_program_of_the_voice_fails")
+        }
         Cause::SpeechToTextFailed => Act("a server whose speech engine is down recognises speech"),
         Cause::ModelFailed => Number("account = \"acme\"\nagent = \"dead\"\n".to_owned()),
         Cause::ToolFailed => Test("control/agent/responder_tests.rs", "a_failed_tool_is_reported_to_the_call"),

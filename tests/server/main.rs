@@ -51,6 +51,7 @@ mod providers;
 mod recordings;
 mod reload;
 mod softphone;
+mod speech;
 mod streams;
 mod terminal;
 mod trace;

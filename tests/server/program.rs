@@ -28,7 +28,22 @@ impl Program {
     /// Starts the binary with another value of `TANDEM_LOG`, or without `TANDEM_LOG`. The level must be `info` or more
     /// verbose, because the addresses come from the log.
     pub(crate) async fn start_with(config: &Path, log: Option<&str>) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tandem"))
+        Self::start_in(config, log, Path::new(env!("CARGO_BIN_EXE_tandem"))).await
+    }
+
+    /// Starts the binary like [`Self::start`], from this directory, whose other programs are then beside the binary. The
+    /// directory must be below [`Self::TEMPORARY`].
+    pub(crate) async fn start_beside(config: &Path, directory: &Path) -> Self {
+        let binary = directory.join("tandem");
+        std::fs::hard_link(env!("CARGO_BIN_EXE_tandem"), &binary).unwrap();
+        Self::start_in(config, Some("info"), &binary).await
+    }
+
+    /// A directory for temporary files on the file system of the binary.
+    pub(crate) const TEMPORARY: &str = env!("CARGO_TARGET_TMPDIR");
+
+    async fn start_in(config: &Path, log: Option<&str>, binary: &Path) -> Self {
+        let mut child = Command::new(binary)
             .args(["serve", "--config"])
             .arg(config)
             .env_remove("TANDEM_LOG")

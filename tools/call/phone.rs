@@ -20,37 +20,37 @@ const MAX_WAITING_FRAMES: usize = 500;
 const DIGIT_MS: u16 = 120;
 
 /// An event of the SIP engine or the media engine.
-pub(super) enum Input {
+pub(crate) enum Input {
     Sip(sip::Event),
     Media(media::Event),
 }
 
 /// The parameters of the call.
-pub(super) struct Invitation {
-    pub(super) uri: String,
+pub(crate) struct Invitation {
+    pub(crate) uri: String,
     /// User part of the From URI.
-    pub(super) from: String,
+    pub(crate) from: String,
     /// The Call-ID of the call.
-    pub(super) sip_call_id: String,
+    pub(crate) sip_call_id: String,
     /// Credentials and their realm. The first INVITE contains these credentials, because the phone does not wait for a
     /// challenge from the server.
-    pub(super) credentials: Option<(sip::Credentials, String)>,
+    pub(crate) credentials: Option<(sip::Credentials, String)>,
 }
 
 /// The phone with its SIP engine and its media engine.
-pub(super) struct Phone {
+pub(crate) struct Phone {
     sip: sip::transport::Handle,
     media: media::Engine,
     session: Option<media::Session>,
     /// Receiver for the events of both engines.
-    pub(super) inputs: mpsc::Receiver<Input>,
+    pub(crate) inputs: mpsc::Receiver<Input>,
     key: u128,
     next_op: u64,
 }
 
 impl Phone {
     /// Starts the phone on `address`, an address of this machine.
-    pub(super) async fn start(address: IpAddr, ports: media::PortRange) -> anyhow::Result<Self> {
+    pub(crate) async fn start(address: IpAddr, ports: media::PortRange) -> anyhow::Result<Self> {
         let (sender, inputs) = mpsc::channel(WAITING);
         let host = if address.is_ipv4() { address.to_string() } else { format!("[{address}]") };
         let config = sip::Config {
@@ -82,8 +82,12 @@ impl Phone {
         Ok(Self { sip, media, session: Some(session), inputs, key, next_op: 0 })
     }
 
-    /// Sends the INVITE. Returns a reader of the received audio.
-    pub(super) fn call(&mut self, invitation: Invitation) -> anyhow::Result<media::TapReader> {
+    /// Sends the INVITE. Returns a reader of the audio in these directions. All frames have one clock.
+    pub(crate) fn call(
+        &mut self,
+        invitation: Invitation,
+        tracks: media::Tracks,
+    ) -> anyhow::Result<media::TapReader> {
         let Invitation { uri, from, sip_call_id, credentials } = invitation;
         let (sink, reader) = media::tap(MAX_WAITING_FRAMES, media::TapCodec::L16(media::ByteOrder::Little));
         let op = self.op();
@@ -98,20 +102,20 @@ impl Phone {
             sdp: session.offer(),
             ..sip::Outgoing::default()
         };
-        session.command(media::Command::Tap { op, tracks: media::Tracks::Inbound, sink })?;
+        session.command(media::Command::Tap { op, tracks, sink })?;
         self.sip.send(sip::Command::Invite { leg: self.leg(), invite: Box::new(invite) })?;
         Ok(reader)
     }
 
     /// Applies the SDP of a provisional or final response. Returns the codec that the SDP selects.
-    pub(super) fn accept(&mut self, sdp: &[u8]) -> anyhow::Result<Option<media::Codec>> {
+    pub(crate) fn accept(&mut self, sdp: &[u8]) -> anyhow::Result<Option<media::Codec>> {
         let session = self.session.as_mut().context("the call has ended")?;
         session.accept(sdp).map_err(|error| anyhow!("{error}"))?;
         Ok(session.codec())
     }
 
     /// Replies to an SDP offer within the call, for example a hold.
-    pub(super) fn answer_offer(&mut self, offer: Option<&[u8]>) {
+    pub(crate) fn answer_offer(&mut self, offer: Option<&[u8]>) {
         let leg = self.leg();
         let Some(session) = self.session.as_mut() else { return };
         let answer = match offer {
@@ -125,7 +129,7 @@ impl Phone {
     }
 
     /// Sends the offer that the session timer requires (RFC 4028).
-    pub(super) fn refresh(&mut self) {
+    pub(crate) fn refresh(&mut self) {
         let leg = self.leg();
         if let Some(session) = self.session.as_mut() {
             self.sip.post(sip::Command::Offer { leg, sdp: session.offer() });
@@ -133,12 +137,12 @@ impl Phone {
     }
 
     /// Refuses a transfer (REFER) with 603.
-    pub(super) fn refuse_transfer(&self) {
+    pub(crate) fn refuse_transfer(&self) {
         self.sip.post(sip::Command::AnswerRefer { leg: self.leg(), status: 603 });
     }
 
     /// Plays audio. An event with the returned id reports the end.
-    pub(super) fn play(&mut self, audio: &Arc<media::Audio>) -> anyhow::Result<OpId> {
+    pub(crate) fn play(&mut self, audio: &Arc<media::Audio>) -> anyhow::Result<OpId> {
         let (op, audio) = (self.op(), Arc::clone(audio));
         self.command(media::Command::Play {
             op,
@@ -149,8 +153,18 @@ impl Phone {
         Ok(op)
     }
 
+    /// Starts to send the audio that the returned writer gets, at most `max_buffer` of it in advance. The audio is linear, at
+    /// 8,000 Hz, with the least significant octet first.
+    pub(crate) fn feed(&mut self, max_buffer: std::time::Duration) -> anyhow::Result<media::StreamWriter> {
+        let codec = media::SourceCodec::L16(media::SourceRate::Hz8000, media::ByteOrder::Little);
+        let (source, writer) = media::source(codec, max_buffer);
+        let op = self.op();
+        self.command(media::Command::Source { op, source })?;
+        Ok(writer)
+    }
+
     /// Sends DTMF digits. An event with the returned id reports the end.
-    pub(super) fn press(&mut self, digits: &str) -> anyhow::Result<OpId> {
+    pub(crate) fn press(&mut self, digits: &str) -> anyhow::Result<OpId> {
         let op = self.op();
         self.command(media::Command::SendDigits { op, digits: digits.to_owned(), duration_ms: DIGIT_MS })?;
         Ok(op)
@@ -158,25 +172,25 @@ impl Phone {
 
     /// Records the call until its end. The left channel contains the audio of the other side, and the right channel
     /// contains the audio of this side.
-    pub(super) fn record(&mut self, path: &Path) -> anyhow::Result<()> {
+    pub(crate) fn record(&mut self, path: &Path) -> anyhow::Result<()> {
         let op = self.op();
         let spec = media::RecordSpec::new(path, media::Channels::Dual);
         self.command(media::Command::Recording(media::RecordingCommand::Start { op, spec }))
     }
 
     /// Hangs up an answered call, or cancels a call that is not answered.
-    pub(super) fn hang_up(&self) {
+    pub(crate) fn hang_up(&self) {
         let leg = self.leg();
         self.sip.post(sip::Command::Hangup { leg, status: 480, reason: None, headers: Vec::new() });
     }
 
     /// Closes the media session after the call. This completes the recording. An event with the statistics follows.
-    pub(super) fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.session = None;
     }
 
     /// Shuts the phone down.
-    pub(super) async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.sip.shutdown().await;
         let media = self.media;
         // The result is ignored, because the recording is already complete.

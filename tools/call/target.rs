@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::time::Duration;
 
+use anyhow::anyhow;
 use tandem_accounts::Account;
+use tandem_cli::Failure;
 use tandem_config::Config;
 use tandem_sip::Credentials;
 
@@ -14,30 +16,30 @@ const SIP: u16 = 5_060;
 
 /// SIP address of the server to which the phone sends calls.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct ServerAddress {
+pub(crate) struct ServerAddress {
     /// IP address and port of the server's SIP socket.
-    pub(super) address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// Whether the socket uses TCP, because the server has no UDP socket.
-    pub(super) tcp: bool,
+    pub(crate) tcp: bool,
 }
 
 /// The called party.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Target {
+pub(crate) struct Target {
     /// Request-URI of the INVITE.
-    pub(super) uri: String,
+    pub(crate) uri: String,
     /// Address of the host in the URI, or `None` if the host name cannot be resolved.
-    pub(super) address: Option<SocketAddr>,
+    pub(crate) address: Option<SocketAddr>,
     /// Whether a closed port can be detected before the call. This is possible for UDP on this machine.
-    pub(super) probed: bool,
+    pub(crate) probed: bool,
     /// Whether the target is on the configured server. Only this server may receive the credentials of the account.
-    pub(super) own: bool,
+    pub(crate) own: bool,
 }
 
 impl ServerAddress {
     /// Returns the first UDP socket in the configuration. If the configuration has no UDP socket, returns the first TCP
     /// socket.
-    pub(super) fn of(config: &Config) -> Option<Self> {
+    pub(crate) fn of(config: &Config) -> Option<Self> {
         let by = |scheme: &str, tcp| {
             let host = |listen: &String| listen.strip_prefix(scheme).and_then(|host| host.parse().ok());
             let address: SocketAddr = config.sip.listen.iter().find_map(host)?;
@@ -52,7 +54,7 @@ impl Target {
     ///
     /// # Errors
     /// Returns a text that describes the error and names valid targets.
-    pub(super) fn of(text: &str, server: Option<&ServerAddress>) -> Result<Self, String> {
+    pub(crate) fn of(text: &str, server: Option<&ServerAddress>) -> Result<Self, String> {
         let lower = text.to_ascii_lowercase();
         if lower.starts_with("sips:") {
             return Err(
@@ -105,7 +107,7 @@ impl Target {
 
     /// Returns whether an ICMP error shows that no socket listens on the target port. If no error arrives, the result
     /// is false.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         let Some(address) = self.address.filter(|_| self.probed) else { return false };
         let try_it = || -> std::io::Result<()> {
             let socket = UdpSocket::bind((any(address), 0))?;
@@ -118,8 +120,21 @@ impl Target {
         try_it().is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
     }
 
+    /// Returns an error with advice if no socket listens on the target port.
+    pub(crate) fn check_open(&self) -> Result<(), Failure> {
+        if !self.is_closed() {
+            return Ok(());
+        }
+        let at = self.address.map(|address| address.to_string()).unwrap_or_default();
+        let advice = match self.own {
+            true => "start `tandem serve` or `tandem dev URL`; name another server with --config or --server",
+            false => "check the port",
+        };
+        Err(Failure::Environment(anyhow!("nothing listens at {at}: {advice}")))
+    }
+
     /// Returns the address of this machine that is the source address of packets to the target.
-    pub(super) fn source(&self) -> IpAddr {
+    pub(crate) fn source(&self) -> IpAddr {
         let loopback: IpAddr = [127, 0, 0, 1].into();
         let Some(address) = self.address else {
             // This machine cannot resolve the host name, so the route to a public address is used.
@@ -139,9 +154,64 @@ fn source_towards(address: SocketAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
+/// The called party as the command line names it.
+pub(crate) struct Called<'a> {
+    /// The number, phone or SIP URI.
+    pub(crate) target: &'a str,
+    /// The SIP address of the server, in place of the configured address.
+    pub(crate) server: Option<&'a str>,
+    /// The name of the account whose number or phone is called.
+    pub(crate) account: Option<&'a str>,
+    /// The calling number or name.
+    pub(crate) from: &'a str,
+}
+
+/// The called party, and what a phone needs to call it.
+pub(crate) struct Route<'a> {
+    pub(crate) target: Target,
+    /// The account that makes the call.
+    pub(crate) account: Option<&'a Account>,
+    /// Credentials and their realm for the INVITE.
+    pub(crate) credentials: Option<(Credentials, String)>,
+}
+
+impl<'a> Route<'a> {
+    /// Finds the called party in the configuration.
+    ///
+    /// # Errors
+    /// Returns an error of the user's input.
+    pub(crate) fn find(config: &Config, accounts: &'a [Account], called: Called<'_>) -> Result<Self, Failure> {
+        let input = |why: String| Failure::Input(anyhow!(why));
+        let server = server(called.server, config)?;
+        let target = Target::of(called.target, server.as_ref()).map_err(input)?;
+        if called.from.is_empty() || called.from.contains(char::is_whitespace) {
+            return Err(input(format!("--from: {:?} is not a number or a name", called.from)));
+        }
+        let account = account(config, accounts, called.account, called.target);
+        if let (Some(name), None) = (called.account, account) {
+            let names: Vec<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
+            return Err(input(format!("--account: no account {name:?}; the accounts are: {}", names.join(", "))));
+        }
+        // The credentials are sent only to the configured server, and only if this server is on this machine.
+        let own = target.own && target.address.is_some_and(|address| address.ip().is_loopback());
+        let credentials = account.filter(|_| own).and_then(credentials);
+        let credentials = credentials.map(|credentials| (credentials, config.sip.registrar.realm.clone()));
+        Ok(Self { target, account, credentials })
+    }
+}
+
+fn server(named: Option<&str>, config: &Config) -> Result<Option<ServerAddress>, Failure> {
+    let Some(named) = named else { return Ok(ServerAddress::of(config)) };
+    let found = named.to_socket_addrs().ok().and_then(|mut found| found.next());
+    match found {
+        Some(address) => Ok(Some(ServerAddress { address, tcp: false })),
+        None => Err(Failure::Input(anyhow!("--server: {named:?} is not HOST:PORT, such as 127.0.0.1:5060"))),
+    }
+}
+
 /// Returns the account that makes the call. If `name` is set, this is the account with this name. Otherwise this is the
 /// account that owns the called number or phone. If no account owns the target, this is the first account.
-pub(super) fn account<'a>(
+fn account<'a>(
     config: &Config,
     accounts: &'a [Account],
     name: Option<&str>,
@@ -161,7 +231,7 @@ pub(super) fn account<'a>(
 /// Returns the credentials with which the account makes calls to the server. The user name is the account's id at a
 /// provider, because accounts of other servers have other ids. If the account has no such id, the user name is the name
 /// of the account.
-pub(super) fn credentials(account: &Account) -> Option<Credentials> {
+fn credentials(account: &Account) -> Option<Credentials> {
     let (username, password) = account.callers().last()?;
     Some(Credentials { username: username.to_owned(), password: password.to_owned() })
 }

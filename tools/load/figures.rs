@@ -4,27 +4,27 @@ use serde_json::{Value, json};
 
 /// Measured values in ms. All values are kept. A million values need 8 MB.
 #[derive(Debug, Default)]
-pub(super) struct Figures {
+pub(crate) struct Figures {
     all: Vec<f64>,
     /// Number of values that earlier calls of [`Figures::recent`] have used.
     reported: usize,
 }
 
 impl Figures {
-    pub(super) fn add(&mut self, milliseconds: f64) {
+    pub(crate) fn add(&mut self, milliseconds: f64) {
         self.all.push(milliseconds);
     }
 
     /// Returns the median of the values that were added after the last call of this function. The function does not
     /// sort all values, because sorting a million values would delay the calls.
-    pub(super) fn recent(&mut self) -> Option<f64> {
+    pub(crate) fn recent(&mut self) -> Option<f64> {
         let mut recent = self.all.get(self.reported..)?.to_vec();
         self.reported = self.all.len();
         let middle = recent.len().checked_sub(1)? / 2;
         Some(*recent.select_nth_unstable_by(middle, f64::total_cmp).1)
     }
 
-    pub(super) fn report(&self) -> Value {
+    pub(crate) fn report(&self) -> Value {
         let mut sorted = self.all.clone();
         sorted.sort_by(f64::total_cmp);
         let Some(last) = sorted.len().checked_sub(1) else { return Value::Null };
@@ -34,7 +34,7 @@ impl Figures {
 }
 
 /// Rounds a value to three decimals. For a value in ms, the precision is one microsecond.
-pub(super) fn rounded(value: f64) -> f64 {
+pub(crate) fn rounded(value: f64) -> f64 {
     (value * 1_000.0).round() / 1_000.0
 }
 

@@ -5,9 +5,14 @@ from .relative_run import suits
 
 PUBLISHED = relatives.load("telnyx_webhooks")
 
-# Sent, and documented elsewhere: the document has no such webhook.
+# Sent, and documented elsewhere (call.conversation.*: in the types of the SDK): the document has no such webhook.
 COMMON = {name: "string" for name in ("call_control_id", "call_leg_id", "call_session_id", "client_state", "connection_id")}
-UNPUBLISHED = {"call.transcription": COMMON | {"transcription_data": "object"}}
+PARTIES = {name: "string" for name in ("from", "to", "calling_party_type")}
+UNPUBLISHED = {
+    "call.conversation.created": COMMON | PARTIES | {"conversation_id": "string"},
+    "call.conversation.start_failed": COMMON | PARTIES | {"assistant_id": "string", "reason": "string"},
+    "call.transcription": COMMON | {"transcription_data": "object"},
+}
 
 # Of an event, or of all: members that are not published there. They are documented elsewhere, or applications in the field want them.
 BEYOND = {
@@ -23,7 +28,6 @@ OPTIONAL = {"media_url", "media_name"}
 # Never sent, and why.
 _DEEPFAKE = "voices are not judged: deepfake_detection is refused"
 NEVER = {
-    "call.ai_gather.partial_results": "values are told together, by call.ai_gather.ended",
     "call.conversation_insights.generated": "conversations are not analysed",
     "call.cost": "calls cost nothing here",
     "call.deepfake_detection.error": _DEEPFAKE,
