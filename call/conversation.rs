@@ -12,6 +12,8 @@ use tandem_id::ConversationId;
 
 /// The first words of the failure of a conversation with an agent that does not exist.
 pub const NO_AGENT: &str = "no agent in [[agents]]";
+/// The first words of the failure of a conversation with an agent whose script is not valid.
+pub const BAD_DEFINITION: &str = "the definition of the agent is not valid";
 
 /// Parameters of a conversation.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -102,6 +104,7 @@ pub struct AgentSpec {
     /// Whether every utterance is reported to the application as soon as it was spoken.
     pub reports_utterances: bool,
     /// Whether the values of `collect_schema` that are known so far are reported to the application.
+    #[serde(default)]
     pub reports_partial_results: bool,
     /// Definition of the agent's behaviour in the provider's form. Only the dialect of the leg understands this text. `name`
     /// still gives the model, the phrases and the fallback.

@@ -146,10 +146,11 @@ def kind(messages, value):
             return name
     if isinstance(value, dict):
         return "table"
-    if "text in quotes" in first:
+    if "text in quotes" in first or "or a list of a program" in first:
+        more = ", or a list of a program and its arguments" if "a program" in first else ""
         for message in messages[1:]:
             if found := re.search(r'is not one of (".*")', message):
-                return "text: " + ", ".join(f"`{word}`" for word in found[1].split(", "))
+                return "text: " + ", ".join(f"`{word}`" for word in found[1].split(", ")) + more
             if found := re.search(r'is (?:not|neither) (".*"(?: nor ".*")?)$', message):
                 return "text: " + " or ".join(f"`{word}`" for word in found[1].split(" nor "))
         return "text"

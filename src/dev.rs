@@ -23,11 +23,11 @@ use tandem_id::AccountName;
 use tandem_runtime::reporting::OF_CALLS;
 use tandem_softphone::{Dialled, Key};
 
+use agent::Agent;
 use tandem_cli::env::Sdk;
 use tandem_cli::list::print;
 use tandem_cli::paint::Paint;
 use tandem_cli::{Failure, env};
-use agent::Agent;
 use view::View;
 
 /// Number for the application. It is a fictitious number, like all numbers that begin with +1 555 01.
@@ -517,7 +517,9 @@ mod tests {
             http_port: None,
             sip: false,
         };
-        let Ok((config, info)) = settings(&arguments, &application("http://127.0.0.1:5000/voice")) else { panic!("refused") };
+        let Ok((config, info)) = settings(&arguments, &application("http://127.0.0.1:5000/voice")) else {
+            panic!("refused")
+        };
         assert!(config.media.ports.pairs().all(|port| port != 34_758), "{:?}", config.media.ports);
         let numbers: Vec<String> = config.numbers.iter().map(|one| one.number.to_string()).collect();
         assert_eq!((numbers, info.account.as_str()), (vec![NUMBER.to_owned(), EXTENSION.to_owned()], DEFAULT_ACCOUNT));
@@ -536,7 +538,9 @@ mod tests {
             http_port: None,
             sip: false,
         };
-        let Ok((config, _)) = settings(&arguments, &application("http://127.0.0.1:5000/voice")) else { panic!("refused") };
+        let Ok((config, _)) = settings(&arguments, &application("http://127.0.0.1:5000/voice")) else {
+            panic!("refused")
+        };
         let [application] = &config.applications[..] else { panic!("{:?}", config.applications) };
         assert_eq!(&*application.webhook_url, "http://127.0.0.1:5000/voice");
         assert!(config.numbers.iter().all(|number| number.application.as_deref() == Some(&*application.id)));
@@ -577,7 +581,9 @@ mod tests {
             [("twilio", false), ("signalwire", false), ("swml", false), ("texml", true), ("telnyx", true)]
         {
             let arguments = arguments(&[], Some(provider));
-            let Ok((config, info)) = settings(&arguments, &application("http://127.0.0.1:5000/voice")) else { panic!("{provider}") };
+            let Ok((config, info)) = settings(&arguments, &application("http://127.0.0.1:5000/voice")) else {
+                panic!("{provider}")
+            };
             assert_eq!(
                 (info.application.is_some(), config.applications.len() == 1),
                 (has_application, has_application)

@@ -568,8 +568,22 @@ fn root() -> PathBuf {
 fn sources() -> Vec<(String, String)> {
     let mut found = Vec::new();
     for area in [
-        "id", "net", "call", "leg", "sip", "media", "control", "config", "app", "cli", "tools", "src", "tests",
-        "examples", "benches", "speech_server",
+        "id",
+        "net",
+        "call",
+        "leg",
+        "sip",
+        "media",
+        "control",
+        "config",
+        "app",
+        "cli",
+        "tools",
+        "src",
+        "tests",
+        "examples",
+        "benches",
+        "speech_server",
     ] {
         collect(&root(), Path::new(area), &mut found);
     }

@@ -32,8 +32,8 @@ use tandem_config::Config;
 use tandem_http::{Client, NetworkPolicy};
 use tandem_media as media;
 use tandem_sip::EndCause;
-use tandem_speech::{LocalSpeech, Voice};
 use tandem_speech::recognise::Recogniser;
+use tandem_speech::{LocalSpeech, Voice};
 use tokio::signal::unix::{self, SignalKind};
 use tokio::time::Instant;
 

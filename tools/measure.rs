@@ -39,7 +39,7 @@ use talk::Talk;
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// What is measured: `agent`, a voice agent
-    #[arg(value_name = "WHAT", value_parser = ["agent"])]
+    #[arg(value_name = "WHAT", value_parser = ["agent"], hide_possible_values = true)]
     what: String,
     /// The number, phone or SIP URI to call: +15551230001, 600, sip:name@host
     #[arg(value_name = "TARGET")]
@@ -131,8 +131,7 @@ async fn measure(arguments: Arguments, config: Config, questions: Questions) -> 
         from: &arguments.from,
     };
     let Route { target, credentials, .. } = Route::find(&config, &accounts, called)?;
-    let ports: media::PortRange =
-        arguments.ports.parse().map_err(|why| Failure::Input(anyhow!("--ports: {why}")))?;
+    let ports: media::PortRange = arguments.ports.parse().map_err(|why| Failure::Input(anyhow!("--ports: {why}")))?;
     target.check_open()?;
     let print = |line: String| if arguments.json { say_error!("{line}") } else { say!("{line}") };
     let mut report = Report::new(&target.uri, arguments.noise, arguments.echo);
@@ -161,11 +160,12 @@ async fn measure(arguments: Arguments, config: Config, questions: Questions) -> 
         false => say!("\n{}", report.table()),
     }
     match report.missing() {
-        0 if report.questions() == 0 => Err(Failure::Environment(anyhow!("nothing was measured: this machine was too slow"))),
+        0 if report.questions() == 0 => {
+            Err(Failure::Environment(anyhow!("nothing was measured: this machine was too slow")))
+        }
         0 => Ok(()),
-        missing => Err(Failure::Input(anyhow!(
-            "the agent did not answer {missing} of {} questions",
-            report.questions()
-        ))),
+        missing => {
+            Err(Failure::Input(anyhow!("the agent did not answer {missing} of {} questions", report.questions())))
+        }
     }
 }

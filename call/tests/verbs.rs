@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use tandem_call::command::{Command, Refused};
 use tandem_call::conference::Participation;
-use tandem_call::conversation::{AgentSpec, ConversationRequest, ConversationSpec, ConversationStatus, ConversationTarget};
+use tandem_call::conversation::{
+    AgentSpec, ConversationRequest, ConversationSpec, ConversationStatus, ConversationTarget,
+};
 use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
 use tandem_call::event::{EventKind, GatherEnd, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, FetchReason};

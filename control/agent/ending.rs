@@ -68,7 +68,9 @@ impl Ending {
                 Ok(answer) => Err(format!("status {}", answer.status)),
                 Err(why) => Err(why.to_string()),
             };
+            // The query may have a token.
             let url = tandem_http::without_credentials(&request.request.url);
+            let url = url.split('?').next().unwrap_or_default().to_owned();
             reports.push(EndReport { url, result });
         }
         reports

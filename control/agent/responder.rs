@@ -217,6 +217,10 @@ impl Responder {
 
     /// Returns the time at which [`Self::handle_timeout`] is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        // After the decision to end, only the playout of the last words is open, and the conversation waits for it.
+        if self.is_ending {
+            return None;
+        }
         let answer = self.answer.as_ref().filter(|answer| !answer.ended).map(|answer| answer.due);
         let filler = self.filler.map(|(at, _)| at);
         let words = self.words_due.map(|(at, _)| at);
@@ -230,9 +234,7 @@ impl Responder {
     pub(super) fn begin(&mut self, now: Instant) {
         self.set_time(now);
         self.set_end();
-        if self.spec.history.is_empty() {
-            self.send_hooks(now);
-        }
+        self.send_hooks(now);
         if let Some(event) = self.spec.event.clone() {
             self.history.note(event.to_string());
             return self.start_answer(now, false);
@@ -339,11 +341,16 @@ impl Responder {
         self.outputs.extend(self.history.take_lines(all).into_iter().map(ResponderOutput::Utterance));
     }
 
-    /// Returns the work that follows the conversation. `why` is the reason of the end, if the agent has not ended it.
-    pub(super) fn finish(mut self, now: Instant, why: EndReason) -> Ending {
+    /// Returns the work that follows the conversation. `why` is the reason of the end. `None` means that the end which the
+    /// agent requested has come.
+    pub(super) fn finish(mut self, now: Instant, why: Option<EndReason>) -> Ending {
         let at = self.at(now);
-        let why = self.end_reason.unwrap_or(why);
+        let why = why.or(self.end_reason).unwrap_or(EndReason::Caller);
         self.interrupted();
+        // A model refuses a dialogue in which a tool call has no result.
+        for call in std::mem::take(&mut self.running) {
+            self.history.result(call.id, json!({ "error": "the conversation ended before the result" }).to_string());
+        }
         let pending = std::mem::take(&mut self.pending);
         if !pending.is_empty() {
             self.history.caller(pending);

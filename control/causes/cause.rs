@@ -236,7 +236,11 @@ causes! {
             "`curl` the model's URL from this machine. The server repeats a failed request once, and opens a lost connection of a realtime model twice more. After that the caller hears the agent's apology, and the call goes to `fallback` or ends ([agents.md](agents.md)).";
         ToolFailed "tool-failed"
             "A tool of a voice agent could not be run, or its web server answered with an error."
-            "Check the url of the tool in [[agents]] and the log of the tool's web server. The model was told about the failure.";
+            "Check the url of the tool, in [[agents]] or in the document that defines the agent, and the log of the tool's web server."
+            "A tool call: the model was told about the failure, and the conversation goes on. A report after the conversation: it is not sent again, and its content is lost. A report may take 30 s, another request of a tool 120 s at most.";
+        AgentInvalid "agent-invalid"
+            "A document defines a voice agent, and the definition is not valid."
+            "Correct the document. The detail names the part that is wrong.";
         AgentUnknown "agent-unknown"
             "A document or an application names a voice agent that does not exist."
             "Correct the name, or add an [[agents]] entry with this name.";

@@ -18,9 +18,10 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tandem_call::conference::event::ConferenceEventKind;
-use tandem_call::conversation::{ConversationStatus, NO_AGENT};
+use tandem_call::conversation::{BAD_DEFINITION, ConversationStatus, NO_AGENT};
 use tandem_call::engine::{
-    ESPEAK_SPEAKS, Engine, EngineFailure, LOCAL_SPEECH_BUSY, LOCAL_SPEECH_DOWN, SPEECH_NOT_INSTALLED, SPEECH_TO_TEXT_OFF,
+    ESPEAK_SPEAKS, Engine, EngineFailure, LOCAL_SPEECH_BUSY, LOCAL_SPEECH_DOWN, SPEECH_NOT_INSTALLED,
+    SPEECH_TO_TEXT_OFF,
 };
 use tandem_call::event::{EventKind, PlaybackEnd, ReferState};
 use tandem_call::fetch::{FailureKind, FetchFailure};
@@ -256,6 +257,7 @@ impl Cause {
             StreamFault::Broken => Self::StreamBroken,
             StreamFault::Closed => Self::StreamClosed,
             StreamFault::Internal if failure.detail.starts_with(NO_AGENT) => Self::AgentUnknown,
+            StreamFault::Internal if failure.detail.starts_with(BAD_DEFINITION) => Self::AgentInvalid,
             StreamFault::Internal => Self::StreamInternal,
         }
     }

@@ -171,6 +171,17 @@ fn only_a_phone_without_a_contact_is_not_registered() {
 }
 
 #[test]
+fn an_agent_that_no_entry_names_and_an_invalid_definition_have_their_causes() {
+    use tandem_call::conversation::{BAD_DEFINITION, NO_AGENT};
+    use tandem_call::stream::StreamFault;
+
+    let of = |detail: String| Cause::of_stream(&StreamFault::Internal.because(detail));
+    assert_eq!(of(format!("{NO_AGENT} has the name \"x\"")), Cause::AgentUnknown);
+    assert_eq!(of(format!("{BAD_DEFINITION}: no prompt")), Cause::AgentInvalid);
+    assert_eq!(of("the media engine has no more sources".to_owned()), Cause::StreamInternal);
+}
+
+#[test]
 fn failed_engines_map_to_their_causes() {
     for (engine, detail, cause) in [
         (Engine::Model, "not connected: Connection refused", Cause::ModelFailed),

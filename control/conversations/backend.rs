@@ -128,7 +128,7 @@ impl ConversationBackend {
     /// Closes the connection of an application. `malformed` says whether the reason is an invalid message. Lets an agent do the
     /// work that follows its conversation, and returns the reports of the agent. `why` is the reason of the end, if the agent has
     /// not ended the conversation.
-    pub(super) async fn finish(self, malformed: bool, why: EndReason) -> Vec<EndReport> {
+    pub(super) async fn finish(self, malformed: bool, why: Option<EndReason>) -> Vec<EndReport> {
         match self {
             Self::Application(socket, wire) => {
                 let (code, reason) = if malformed { wire.malformed() } else { wire.close_reason() };

@@ -32,7 +32,7 @@ use tandem_agent::{Agent, Agents, EndReport};
 use tandem_audio::AudioLoader;
 use tandem_call::command::Command;
 use tandem_call::conversation::{
-    ConversationRequest, ConversationSpec, ConversationStatus, ConversationTarget, NO_AGENT, Utterance,
+    BAD_DEFINITION, ConversationRequest, ConversationSpec, ConversationStatus, ConversationTarget, NO_AGENT, Utterance,
 };
 use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
 use tandem_call::recognition::RecognitionSpec;
@@ -225,7 +225,7 @@ async fn run(
     let script = match script.transpose() {
         Ok(script) => script,
         Err(why) => {
-            let why = StreamFault::Internal.because(format!("the definition of the agent is not valid: {why}"));
+            let why = StreamFault::Internal.because(format!("{BAD_DEFINITION}: {why}"));
             return (ConversationStatus::Failed { after_start: false, why }, None);
         }
     };
@@ -272,11 +272,13 @@ async fn run(
     };
     task.log.end(task.turn_taking.totals());
     match end {
-        Ok(End::Stopped) => (ConversationStatus::Completed, Some(Box::pin(backend.finish(false, EndReason::Caller)))),
-        Ok(End::Over { status, malformed }) => (status, Some(Box::pin(backend.finish(malformed, EndReason::Caller)))),
+        Ok(End::Stopped) => {
+            (ConversationStatus::Completed, Some(Box::pin(backend.finish(false, Some(EndReason::Caller)))))
+        }
+        Ok(End::Over { status, malformed }) => (status, Some(Box::pin(backend.finish(malformed, None)))),
         Err(why) => {
             let status = ConversationStatus::Failed { after_start: true, why };
-            (status, Some(Box::pin(backend.finish(false, EndReason::Failed))))
+            (status, Some(Box::pin(backend.finish(false, Some(EndReason::Failed)))))
         }
     }
 }

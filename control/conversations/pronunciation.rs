@@ -50,7 +50,7 @@ fn starts<'a>(text: &'a str, rule: &Pronunciation) -> Option<&'a str> {
     }
     let last = rule.replace.chars().next_back()?;
     let goes_on = left.clone().next().is_some_and(char::is_alphanumeric) && last.is_alphanumeric();
-    (!goes_on).then(|| left.as_str())
+    (!goes_on).then_some(left.as_str())
 }
 
 /// Whether a word may start after this character.

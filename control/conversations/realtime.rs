@@ -75,16 +75,16 @@ pub(super) async fn run(
         upsampler: media::Resampler::new(media::SampleRate::Hz8000, media::SampleRate::Hz48000),
     };
     task.open().await;
-    let status = loop {
+    let (status, why) = loop {
         if let Some(status) = task.perform().await {
-            break status;
+            break (status, None);
         }
         let due = task.dialogue.poll_timeout();
         tokio::select! {
             word = next_message(&mut task.socket) => task.take(word).await,
             frame = tap.next() => match frame {
                 Some(frame) => task.listen(&recognise::samples(&frame)).await,
-                None => break ConversationStatus::Completed,
+                None => break (ConversationStatus::Completed, Some(EndReason::Caller)),
             },
             Some(ran) = task.running.join_next() => if let Ok((call, result)) = ran {
                 task.dialogue.handle_response(clock::now().instant, &call, result.as_ref().map_err(Clone::clone));
@@ -99,7 +99,7 @@ pub(super) async fn run(
                 Some(ConversationInput::Request(request)) => {
                     task.dialogue.handle_request(clock::now().instant, request);
                 }
-                Some(ConversationInput::Stop) | None => break ConversationStatus::Completed,
+                Some(ConversationInput::Stop) | None => break (ConversationStatus::Completed, Some(EndReason::Caller)),
             },
             () = sleep_until(due), if due.is_some() => {
                 let queued = task.queued();
@@ -112,7 +112,7 @@ pub(super) async fn run(
         tokio::spawn(socket.close(NORMAL, ""));
     }
     let RealtimeTask { dialogue, client, .. } = task;
-    let after = dialogue.finish(client, clock::now().instant, EndReason::Caller);
+    let after = dialogue.finish(client, clock::now().instant, why);
     (status, Some(Box::pin(after)))
 }
 

@@ -655,3 +655,57 @@ fn pronunciations_change_what_is_spoken_and_not_what_is_reported() {
     assert_eq!(stage.is_heard(), "We speak sequel here. ");
     assert!(stage.events().contains(&ConversationEvent::Played("We speak SQL here.".to_owned())));
 }
+
+/// Returns the outputs of a conversation so far.
+fn outputs(talk: &mut TurnTaking) -> Vec<TurnOutput> {
+    std::iter::from_fn(|| talk.poll_output()).collect()
+}
+
+/// Starts a conversation with a reply of two phrases. Returns the time and the ids of the phrases.
+fn two_phrases() -> (TurnTaking, Instant, u64, u64) {
+    let now = Stage::new(spec()).now;
+    let mut talk = TurnTaking::new(spec());
+    let command = say("We are open from nine to five. And on Sunday until noon.", true, InterruptPolicy::default());
+    talk.handle_command(now, command);
+    let made = outputs(&mut talk);
+    let ids: Vec<u64> = made
+        .iter()
+        .filter_map(|order| if let TurnOutput::Make { piece, .. } = order { Some(*piece) } else { None })
+        .collect();
+    let [first, second] = ids[..] else { panic!("{made:?}") };
+    (talk, now, first, second)
+}
+
+fn interruption(talk: &mut TurnTaking, now: Instant) -> Option<String> {
+    talk.handle_digit(now, '1');
+    outputs(talk).into_iter().find_map(|order| match order {
+        TurnOutput::Event(ConversationEvent::Interrupted { heard, .. }) => Some(heard),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_phrase_plays_while_its_audio_is_still_being_made() {
+    let (mut talk, now, first, second) = two_phrases();
+    talk.audio_began(now, first);
+    assert!(outputs(&mut talk).contains(&TurnOutput::Put { piece: first }));
+    talk.made(now, second, Ok(Duration::from_millis(2_000)));
+    assert!(outputs(&mut talk).contains(&TurnOutput::Put { piece: second }), "it waits behind the first one");
+    talk.made(now + Duration::from_millis(900), first, Ok(Duration::from_millis(4_000)));
+    // A quarter of the real length has been played.
+    assert_eq!(interruption(&mut talk, now + Duration::from_millis(1_000)).as_deref(), Some("We are"));
+}
+
+#[test]
+fn the_end_of_a_phrase_that_is_still_being_made_does_not_count_as_heard() {
+    let (mut talk, now, first, _) = two_phrases();
+    talk.audio_began(now, first);
+    // The estimated length of the phrase is 2 s.
+    assert_eq!(
+        interruption(&mut talk, now + Duration::from_millis(9_000)).as_deref(),
+        Some("We are open from nine to")
+    );
+    let (mut talk, now, first, _) = two_phrases();
+    talk.audio_began(now, first);
+    assert_eq!(interruption(&mut talk, now + Duration::from_millis(1_000)).as_deref(), Some("We are open"));
+}

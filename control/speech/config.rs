@@ -183,10 +183,7 @@ impl<'de> Visitor<'de> for TtsVisitor {
             Some(program) if !program.trim().is_empty() && command.len() <= MAX_WORDS => {
                 Ok(Tts::Command(command.into()))
             }
-            _ => Err(A::Error::custom(format!(
-                "must contain a program and at most {} arguments",
-                MAX_WORDS - 1
-            ))),
+            _ => Err(A::Error::custom(format!("must contain a program and at most {} arguments", MAX_WORDS - 1))),
         }
     }
 }

@@ -256,12 +256,7 @@ impl Voice {
         self.cached(key(&voice, &marked), espeak.speak(account, &voice, &marked)).await
     }
 
-    async fn by_other(
-        &self,
-        other: &Other,
-        account: &AccountName,
-        speech: &Speech,
-    ) -> Result<Arc<[i16]>, SpeechError> {
+    async fn by_other(&self, other: &Other, account: &AccountName, speech: &Speech) -> Result<Arc<[i16]>, SpeechError> {
         let voicing = other.voicing(speech);
         let mut samples: Vec<i16> = Vec::new();
         for part in parts(speech) {

@@ -334,7 +334,10 @@ async fn run(
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Some(LocalFault::Down(error.to_string())),
             Err(_) => {
-                return Some(LocalFault::Down(format!("{LOCAL_PROGRAM} was not ready in {} s", START_TIMEOUT.as_secs())));
+                return Some(LocalFault::Down(format!(
+                    "{LOCAL_PROGRAM} was not ready in {} s",
+                    START_TIMEOUT.as_secs()
+                )));
             }
         }
         let ReadyLine { listening, recognition, voices } = match serde_json::from_str(&line) {
@@ -342,7 +345,9 @@ async fn run(
             Err(error) => return Some(LocalFault::Down(format!("{LOCAL_PROGRAM} wrote an unknown line: {error}"))),
         };
         if !listening.ip().is_loopback() {
-            return Some(LocalFault::Down(format!("{LOCAL_PROGRAM} listens on {listening}, not on this computer alone")));
+            return Some(LocalFault::Down(format!(
+                "{LOCAL_PROGRAM} listens on {listening}, not on this computer alone"
+            )));
         }
         if recognition.is_empty() && voices.is_empty() {
             // Models that are installed later are found by the next child.
@@ -394,7 +399,8 @@ fn spawn(program: &Path, settings: &Settings, key: &str) -> std::io::Result<Chil
     }
     // The child needs no setting of the server, and no password in one.
     for (name, _) in std::env::vars_os() {
-        let is_setting = name.to_str().is_some_and(|name| name.starts_with("TANDEM_") && !name.starts_with("TANDEM_SPEECH_M"));
+        let is_setting =
+            name.to_str().is_some_and(|name| name.starts_with("TANDEM_") && !name.starts_with("TANDEM_SPEECH_M"));
         if is_setting {
             command.env_remove(name);
         }

@@ -3,11 +3,11 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use tandem_call::program::instruction::Speech;
+use tandem_call::recognition::RecognitionSpec;
 use tandem_http::testing::{Answer, WebServer};
 use tandem_id::AccountName;
 use tandem_test_support::wait_until;
-use tandem_call::program::instruction::Speech;
-use tandem_call::recognition::RecognitionSpec;
 
 use super::*;
 use crate::recognise::Recogniser;
@@ -118,7 +118,8 @@ async fn a_program_that_dies_starts_again_and_a_reload_stops_it() {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     wait_until(PATIENCE, "the second child", async || pids(directory.path()).len() == 2).await;
     recogniser.transcribe(wav().into(), &how).await.unwrap();
-    let keys: Vec<String> = log(directory.path()).iter().filter_map(|line| line.split(' ').nth(1).map(str::to_owned)).collect();
+    let keys: Vec<String> =
+        log(directory.path()).iter().filter_map(|line| line.split(' ').nth(1).map(str::to_owned)).collect();
     assert_ne!(keys[0], keys[1]);
     recogniser.reconfigure(SpeechConfig::default());
     let second = pids(directory.path()).pop().unwrap();

@@ -132,7 +132,8 @@ impl Other {
 
     /// Whether the engine can speak the language of a text. The voices of the local engine speak English only.
     pub(super) fn speaks(&self, speech: &Speech) -> bool {
-        !matches!(self.maker, Maker::Local { .. }) || voices::is_english(speech.voice.as_deref(), speech.language.as_deref())
+        !matches!(self.maker, Maker::Local { .. })
+            || voices::is_english(speech.voice.as_deref(), speech.language.as_deref())
     }
 
     /// Creates a line to an engine with a WebSocket interface. With `ahead`, the line opens its connection at once, for the

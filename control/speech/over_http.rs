@@ -10,8 +10,8 @@ use tandem_http::{Client, Request, Timeouts};
 use tandem_settings::Secret;
 use tokio::sync::mpsc;
 
-use super::wav::WavStream;
 use super::SpeechError;
+use super::wav::WavStream;
 
 /// The usual rate of the audio, in octets per second: 24,000 Hz with 16 bits and one channel.
 const RATE: usize = 48_000;

@@ -16,8 +16,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::SpeechError;
-pub(super) use messages::Protocol;
 use messages::Answer;
+pub(super) use messages::Protocol;
 
 /// Number of texts that wait for a line. A conversation prepares two texts at a time.
 const WAITING: usize = 8;
@@ -132,7 +132,10 @@ enum End {
     /// Nobody waits for the audio. The flag says whether the connection can be used again.
     Cancelled(bool),
     /// The field `sounded` says whether there was audio.
-    Failed { why: String, sounded: bool },
+    Failed {
+        why: String,
+        sounded: bool,
+    },
 }
 
 impl Line<'_> {
@@ -290,4 +293,3 @@ impl Open {
         }
     }
 }
-

@@ -137,8 +137,7 @@ impl Voice {
                 continue;
             }
             if !failed {
-                let Err(Broken { heard, why }) =
-                    self.in_parts(other, line, account, &voicing, &words, sender).await
+                let Err(Broken { heard, why }) = self.in_parts(other, line, account, &voicing, &words, sender).await
                 else {
                     continue;
                 };

@@ -185,7 +185,10 @@ async fn the_first_audio_comes_before_the_last_and_a_dropped_text_is_cancelled()
         let voice = voice(engine.config(), &directory);
         let (session, account) = (voice.session(), AccountName::new("acme"));
         let mut stream = voice.stream(&session, &account, &speech("Please hang on."));
-        assert!(matches!(part(&mut stream).await, Some(SpokenPart::Samples(samples)) if samples.len() == CHUNK), "{path}");
+        assert!(
+            matches!(part(&mut stream).await, Some(SpokenPart::Samples(samples)) if samples.len() == CHUNK),
+            "{path}"
+        );
         drop(stream);
         engine.gets(cancelled).await;
         let mut next = voice.stream(&session, &account, &speech("Go on."));
@@ -238,7 +241,9 @@ async fn http_engine(first: Vec<u8>, second: Vec<u8>) -> (url::Url, oneshot::Sen
         let (mut tcp, _) = listener.accept().await.unwrap();
         let mut request = vec![0; 4_096];
         let _ = tcp.read(&mut request).await.unwrap();
-        tcp.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: audio/wav\r\n\r\n").await.unwrap();
+        tcp.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: audio/wav\r\n\r\n")
+            .await
+            .unwrap();
         for part in [first, second].into_iter().zip([Some(signal), None]) {
             tcp.write_all(format!("{:x}\r\n", part.0.len()).as_bytes()).await.unwrap();
             tcp.write_all(&part.0).await.unwrap();
@@ -253,7 +258,8 @@ async fn http_engine(first: Vec<u8>, second: Vec<u8>) -> (url::Url, oneshot::Sen
 }
 
 /// The head of a WAV file at 8,000 Hz with samples of 16 bits, without its length.
-const HEAD: &[u8] = b"RIFF\xFF\xFF\xFF\xFFWAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0data\xFF\xFF\xFF\xFF";
+const HEAD: &[u8] =
+    b"RIFF\xFF\xFF\xFF\xFFWAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0data\xFF\xFF\xFF\xFF";
 
 #[tokio::test]
 async fn a_chunked_answer_of_an_http_engine_is_played_while_it_arrives() {

@@ -79,7 +79,11 @@ impl WavStream {
         let mut format = None;
         loop {
             let Some([a, b, c, d, e, f, g, h]) = self.rest.get(at..at + 8) else {
-                return if self.rest.len() > LONGEST_HEADER { Err("the WAV file has no samples".to_owned()) } else { Ok(false) };
+                return if self.rest.len() > LONGEST_HEADER {
+                    Err("the WAV file has no samples".to_owned())
+                } else {
+                    Ok(false)
+                };
             };
             let (name, length) = ([*a, *b, *c, *d], u32::from_le_bytes([*e, *f, *g, *h]));
             if &name == b"data" {
@@ -155,12 +159,9 @@ impl Format {
                 })
                 .collect(),
             // A cast from float to integer saturates.
-            Coding::Float => octets
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .map(|sample| (f32::from_le_bytes(*sample) * 32_767.0) as i16)
-                .collect(),
+            Coding::Float => {
+                octets.as_chunks::<4>().0.iter().map(|sample| (f32::from_le_bytes(*sample) * 32_767.0) as i16).collect()
+            }
         };
         if self.channels == 1 {
             return samples;

@@ -5,6 +5,7 @@
 //!   definition ──► Assistant (a script): prompt with variables, tools ──► engine ──► the model
 //!   tool call ──► tool.rs ──► a signed request to a web server, a transfer, a hang-up ...
 //! ```
+#![allow(clippy::indexing_slicing, reason = "an absent member of a JSON value is null")]
 
 pub(crate) mod tool;
 
@@ -170,7 +171,8 @@ impl Assistant {
     fn collected(&self, call: &ScriptCall) -> Option<ScriptStep> {
         let schema = self.collect.as_ref()?;
         let ends = call.name == COLLECTED;
-        if !ends && !(self.reports_partial_results && call.name == COLLECTED_SO_FAR) {
+        let reports = self.reports_partial_results && call.name == COLLECTED_SO_FAR;
+        if !(ends || reports) {
             return None;
         }
         let values: Map<String, Value> = match serde_json::from_str(&call.arguments) {

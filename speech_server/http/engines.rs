@@ -9,8 +9,8 @@ use crate::recognise::{Models, Recognise};
 use crate::turn::{Silero, TurnModel, Vad};
 use crate::voice::{Options, Voice};
 
-/// The prefix of the folders of voices.
-const VOICES: &str = "piper-";
+/// The prefixes of the folders of voices.
+const VOICES: [&str; 2] = ["piper-", "kokoro"];
 
 /// What this program can do.
 #[derive(Clone)]
@@ -128,13 +128,17 @@ impl Engines {
         let mut folders: Vec<_> = std::fs::read_dir(models).into_iter().flatten().flatten().collect();
         folders.sort_by_key(std::fs::DirEntry::file_name);
         for folder in folders {
-            if folder.file_name().to_string_lossy().starts_with(VOICES) {
-                match Voice::load(&folder.path()) {
-                    Ok(voice) => voices.push(Arc::new(voice)),
-                    Err(error) => warnings.push(format!("{}: {error}", folder.path().display())),
-                }
+            let name = folder.file_name();
+            if !VOICES.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+                continue;
+            }
+            match Voice::load_all(&folder.path()) {
+                Ok(found) => voices.extend(found.into_iter().map(|voice| Arc::new(voice) as Arc<dyn Speak>)),
+                Err(error) => warnings.push(format!("{}: {error}", folder.path().display())),
             }
         }
+        // The first voice is the default, and joe is cheap.
+        voices.sort_by_key(|voice| voice.name() != "joe");
         let silero = models.join("silero");
         let activity: Arc<dyn MakeActivity> = match silero.is_dir().then(|| Silero::load(&silero)) {
             Some(Ok(silero)) => Arc::new(Arc::new(silero)),

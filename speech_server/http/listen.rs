@@ -83,7 +83,8 @@ impl Parameters {
                 "digits" | "numerals" => found.options.digits = value == "true",
                 "endpointing" => {
                     // `false` waits for `Finalize`, but at most 9 s.
-                    found.endpointing = if value == "false" { 9_000 } else { value.parse().unwrap_or(found.endpointing) };
+                    found.endpointing =
+                        if value == "false" { 9_000 } else { value.parse().unwrap_or(found.endpointing) };
                 }
                 "keyterm" | "keywords" if found.options.hints.len() < super::MAX_HINTS => {
                     // A keyword may have a weight: `snuffleupagus:2`.
@@ -175,7 +176,9 @@ pub(super) fn serve(service: &Service, stream: TcpStream, early: Vec<u8>, parame
     let end = loop {
         let message = match connection.socket.read() {
             Ok(message) => Some(message),
-            Err(Error::Io(error)) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => None,
+            Err(Error::Io(error)) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                None
+            }
             Err(_) => break End::Gone,
         };
         if message.is_some() {
@@ -366,7 +369,13 @@ impl Connection<'_> {
     }
 
     /// Sends words. `is_end` is `None` for words before the end, and says whether the speaker has paused for final words.
-    fn send_words(&mut self, outcome: &Outcome, times: (f64, f64), is_end: Option<bool>, from_finalize: bool) -> Result<(), Error> {
+    fn send_words(
+        &mut self,
+        outcome: &Outcome,
+        times: (f64, f64),
+        is_end: Option<bool>,
+        from_finalize: bool,
+    ) -> Result<(), Error> {
         let words = &outcome.transcript;
         let languages = if words.language.is_empty() { json!([]) } else { json!([words.language]) };
         let mut message = json!({
@@ -447,7 +456,10 @@ mod tests {
         let found = Parameters::read(query).unwrap();
         let hints = vec!["Müller".to_owned(), "Tandem".to_owned()];
         let options = Options { language: Some("de-DE".to_owned()), hints, digits: false };
-        assert_eq!(found, Parameters { encoding: Encoding::MuLaw, rate: 8_000, options, interim: true, endpointing: 250 });
+        assert_eq!(
+            found,
+            Parameters { encoding: Encoding::MuLaw, rate: 8_000, options, interim: true, endpointing: 250 }
+        );
     }
 
     #[test]

@@ -47,12 +47,8 @@ impl Request {
             return Err(ReadError::Bad(505, "only HTTP/1.1 is known"));
         }
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let mut request = Self {
-            method: method.to_owned(),
-            path: path.to_owned(),
-            query: query.to_owned(),
-            ..Self::default()
-        };
+        let mut request =
+            Self { method: method.to_owned(), path: path.to_owned(), query: query.to_owned(), ..Self::default() };
         loop {
             let line = self::line(&mut head)?.ok_or(ReadError::Bad(431, "the header is too long, or has no end"))?;
             if line.is_empty() {

@@ -75,8 +75,7 @@ impl Server {
         }
         let listener = TcpListener::bind(address)?;
         let jobs = Jobs::start(threads)?;
-        let service =
-            Service { engines, jobs, key, connections: AtomicUsize::new(0), recordings: AtomicUsize::new(0) };
+        let service = Service { engines, jobs, key, connections: AtomicUsize::new(0), recordings: AtomicUsize::new(0) };
         Ok(Self { listener, service: Arc::new(service) })
     }
 
@@ -97,7 +96,9 @@ impl Server {
                 continue;
             };
             let service = Arc::clone(&self.service);
-            let Some(guard) = Guard::take(&service, |service| &service.connections, 1, MAX_CONNECTIONS) else { continue };
+            let Some(guard) = Guard::take(&service, |service| &service.connections, 1, MAX_CONNECTIONS) else {
+                continue;
+            };
             let spawned = thread::Builder::new().name("connection".to_owned()).spawn(move || {
                 // A connection that fails concerns only its client.
                 let _ = serve(&guard.service, stream);
@@ -158,7 +159,8 @@ fn serve(service: &Arc<Service>, stream: TcpStream) -> io::Result<()> {
                     Ok(length) => length.unwrap_or(MAX_RECORDING),
                     Err(error) => return refuse(error, &mut reader, &mut writer),
                 };
-                let Some(_guard) = Guard::take(service, |service| &service.recordings, size.min(MAX_RECORDING), MAX_RECORDINGS)
+                let Some(_guard) =
+                    Guard::take(service, |service| &service.recordings, size.min(MAX_RECORDING), MAX_RECORDINGS)
                 else {
                     let full = Response::error(429, "too many recordings are in memory");
                     return finish(&full, &mut reader, &mut writer);
@@ -182,7 +184,9 @@ fn serve(service: &Arc<Service>, stream: TcpStream) -> io::Result<()> {
                 let wrong = Response::error(405, "the method is not known for this path");
                 return finish(&wrong, &mut reader, &mut writer);
             }
-            (_, path) => return finish(&Response::error(404, &format!("there is no {path}")), &mut reader, &mut writer),
+            (_, path) => {
+                return finish(&Response::error(404, &format!("there is no {path}")), &mut reader, &mut writer);
+            }
         };
         if !keeps {
             return Ok(());
@@ -236,7 +240,8 @@ fn is_equal(one: &str, other: &str) -> bool {
 fn models(service: &Service) -> Response {
     let recognition = service.engines.recogniser.names();
     let recognition = recognition.iter().map(|name| json!({"id": name, "object": "model", "owned_by": "tandem"}));
-    let voices = service.engines.voices.iter().map(|voice| json!({"id": voice.name(), "object": "voice", "owned_by": "tandem"}));
+    let voices =
+        service.engines.voices.iter().map(|voice| json!({"id": voice.name(), "object": "voice", "owned_by": "tandem"}));
     let data: Vec<_> = recognition.chain(voices).collect();
     Response::json(200, &json!({"object": "list", "data": data}))
 }
@@ -248,7 +253,8 @@ fn upgrade(
     mut reader: BufReader<TcpStream>,
     writer: &mut TcpStream,
 ) -> io::Result<()> {
-    let is = |name: &str, value: &str| request.field(name).is_some_and(|field| field.to_ascii_lowercase().contains(value));
+    let is =
+        |name: &str, value: &str| request.field(name).is_some_and(|field| field.to_ascii_lowercase().contains(value));
     let key = request.field("sec-websocket-key").filter(|_| is("upgrade", "websocket") && is("connection", "upgrade"));
     let Some(key) = key else {
         return finish(&Response::error(400, "this path is a WebSocket"), &mut reader, writer);

@@ -60,7 +60,10 @@ fn skip_header(file: &mut impl Read) -> io::Result<()> {
     }
     // The name and the comment end with a zero. Both are short, and the file ends some time.
     for flag in [8, 16] {
-        while flags & flag != 0 {
+        if flags & flag == 0 {
+            continue;
+        }
+        loop {
             file.read_exact(&mut octet)?;
             if octet == [0] {
                 break;

@@ -38,7 +38,8 @@ const WORDS: [(&str, &str); 31] = [
 const REPEATS: [(&str, usize); 2] = [("double", 2), ("triple", 3)];
 
 /// Words that sound like digits. They are digits between digits only.
-const HOMOPHONES: [(&str, &str); 6] = [("to", "2"), ("too", "2"), ("for", "4"), ("won", "1"), ("ate", "8"), ("nein", "9")];
+const HOMOPHONES: [(&str, &str); 6] =
+    [("to", "2"), ("too", "2"), ("for", "4"), ("won", "1"), ("ate", "8"), ("nein", "9")];
 
 /// One word of a text.
 struct Word<'a> {

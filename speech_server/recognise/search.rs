@@ -128,11 +128,20 @@ pub(super) fn search(
 }
 
 /// Returns the most probable language and its probability.
-pub(super) fn language(products: &Products, decoder: &Decoder, vocabulary: &Vocabulary, memory: &mut Memory) -> Option<(u32, f32)> {
+pub(super) fn language(
+    products: &Products,
+    decoder: &Decoder,
+    vocabulary: &Vocabulary,
+    memory: &mut Memory,
+) -> Option<(u32, f32)> {
     let vector = decoder.add(products, memory, &[vocabulary.start]);
     let scores = decoder.scores(products, &vector);
     let score = |token: u32| scores.get(token as usize).copied().unwrap_or(f32::NEG_INFINITY);
-    let best = vocabulary.languages.iter().map(|(_, token)| *token).max_by(|one, other| score(*one).total_cmp(&score(*other)))?;
+    let best = vocabulary
+        .languages
+        .iter()
+        .map(|(_, token)| *token)
+        .max_by(|one, other| score(*one).total_cmp(&score(*other)))?;
     let sum: f32 = vocabulary.languages.iter().map(|(_, token)| (score(*token) - score(best)).exp()).sum();
     Some((best, sum.recip()))
 }
@@ -157,9 +166,9 @@ fn choose(scores: &mut [f32], rules: &Rules, is_first: bool, digits: bool) -> (u
     if digits {
         change(&rules.long_numbers, f32::NEG_INFINITY);
     }
-    let (best, score) = (0_u32..).zip(scores.iter()).fold((0, f32::NEG_INFINITY), |best, (token, score)| {
-        if *score > best.1 { (token, *score) } else { best }
-    });
+    let (best, score) = (0_u32..)
+        .zip(scores.iter())
+        .fold((0, f32::NEG_INFINITY), |best, (token, score)| if *score > best.1 { (token, *score) } else { best });
     (best, -SumExpSub::new(scores, score).dispatch().ln())
 }
 

@@ -42,7 +42,8 @@ impl Recognise for StandIn {
         self.can(options.language.as_deref())?;
         assert!(options.hints != ["panic"], "a test of a model that fails");
         let tenths = audio.len() / 1_600;
-        let text = format!("{tenths} tenths, {} hints{}", options.hints.len(), if options.digits { ", digits" } else { "" });
+        let text =
+            format!("{tenths} tenths, {} hints{}", options.hints.len(), if options.digits { ", digits" } else { "" });
         Ok(Transcript { text, confidence: 0.5, language: "en".to_owned(), no_speech: 0.1 })
     }
 }
@@ -133,8 +134,12 @@ fn a_recording_becomes_words() {
     let file = wav::write(8_000, &[0; 16_000]);
     let (status, body) = transcribe(address, &[("model", b"x"), ("file", &file), ("language", b"en-US")]);
     assert_eq!((status, body["text"].as_str()), (200, Some("20 tenths, 0 hints")));
-    let fields: &[(&str, &[u8])] =
-        &[("file", &file), ("prompt", b"Tandem, bicycle shop"), ("digits", b"true"), ("response_format", b"verbose_json")];
+    let fields: &[(&str, &[u8])] = &[
+        ("file", &file),
+        ("prompt", b"Tandem, bicycle shop"),
+        ("digits", b"true"),
+        ("response_format", b"verbose_json"),
+    ];
     let (status, body) = transcribe(address, fields);
     assert_eq!((status, body["text"].as_str()), (200, Some("20 tenths, 2 hints, digits")));
     assert_eq!((body["language"].as_str(), body["duration"].as_f64()), (Some("en"), Some(2.0)));
@@ -235,7 +240,17 @@ fn listen(address: SocketAddr, query: &str) -> Socket {
 /// Sends audio at 8 kHz: tone or silence.
 fn send(socket: &mut Socket, milliseconds: usize, is_loud: bool) {
     for _ in 0..milliseconds / 20 {
-        let frame: Vec<u8> = (0..160).map(|n| if is_loud && n % 4 < 2 { 0x10 } else if is_loud { 0x90 } else { 0xff }).collect();
+        let frame: Vec<u8> = (0..160)
+            .map(|n| {
+                if is_loud && n % 4 < 2 {
+                    0x10
+                } else if is_loud {
+                    0x90
+                } else {
+                    0xff
+                }
+            })
+            .collect();
         socket.send(Message::binary(frame)).unwrap();
     }
 }
@@ -269,7 +284,10 @@ fn the_words_of_an_utterance_come_at_the_pause() {
     send(&mut socket, 1_500, true);
     send(&mut socket, 500, false);
     let result = receive_final(&mut socket);
-    assert_eq!((result["type"].as_str(), result["is_final"].as_bool(), result["speech_final"].as_bool()), (Some("Results"), Some(true), Some(true)));
+    assert_eq!(
+        (result["type"].as_str(), result["is_final"].as_bool(), result["speech_final"].as_bool()),
+        (Some("Results"), Some(true), Some(true))
+    );
     let best = &result["channel"]["alternatives"][0];
     assert!(best["transcript"].as_str().unwrap().ends_with("tenths, 0 hints"), "{result}");
     assert_eq!((best["confidence"].as_f64(), best["languages"][0].as_str()), (Some(0.5), Some("en")));
@@ -286,7 +304,11 @@ fn words_before_the_end_are_not_final() {
     send(&mut socket, 200, false);
     send(&mut socket, 2_000, true);
     let result = receive(&mut socket);
-    assert_eq!((result["is_final"].as_bool(), result["speech_final"].as_bool()), (Some(false), Some(false)), "{result}");
+    assert_eq!(
+        (result["is_final"].as_bool(), result["speech_final"].as_bool()),
+        (Some(false), Some(false)),
+        "{result}"
+    );
 }
 
 #[test]
@@ -294,7 +316,10 @@ fn finalize_gives_the_words_so_far_or_an_empty_result() {
     let mut socket = listen(server(), QUERY);
     socket.send(Message::text(r#"{"type":"Finalize"}"#)).unwrap();
     let result = receive_final(&mut socket);
-    assert_eq!((result["from_finalize"].as_bool(), result["channel"]["alternatives"][0]["transcript"].as_str()), (Some(true), Some("")));
+    assert_eq!(
+        (result["from_finalize"].as_bool(), result["channel"]["alternatives"][0]["transcript"].as_str()),
+        (Some(true), Some(""))
+    );
     send(&mut socket, 1_000, true);
     socket.send(Message::text(r#"{"type":"KeepAlive"}"#)).unwrap();
     socket.send(Message::text(r#"{"type":"Finalize"}"#)).unwrap();

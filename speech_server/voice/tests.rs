@@ -137,7 +137,12 @@ fn kokoro_has_voices_for_several_languages_and_one_network() {
     ] {
         let voice = voices.iter().find(|voice| voice.name() == name).unwrap();
         assert_eq!(voice.language(), language);
-        let length = seconds(&spoken(voice, text, &Options { rate: Some(8_000), ..Options::default() }), 8_000);
+        let parts = spoken(voice, text, &Options { rate: Some(8_000), ..Options::default() });
+        let length = seconds(&parts, 8_000);
         assert!((0.7..3.0).contains(&length), "{name}: {length} s");
+        // The mean level of speech with this peak is -26 dB or more. A click would be the peak, and the speech quieter.
+        let samples: Vec<f32> = parts.iter().flatten().map(|sample| f32::from(*sample) / 32_768.0).collect();
+        let power = samples.iter().map(|sample| sample * sample).sum::<f32>() / samples.len() as f32;
+        assert!(power > 0.0025, "{name}: {} dB", 10.0 * power.log10());
     }
 }

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use serde_json::{Value, json};
+use tandem_call::Method;
 use tandem_cli::Failure;
 use tandem_cli::paint::Paint;
 use tandem_cli::speech::{HOW_TO_GET, INSTALL, Installed};
 use tandem_config::Config;
-use tandem_call::Method;
 use tandem_http::{Client, FetchError, NetworkPolicy, Request, Timeouts};
 use tandem_speech::{Stt, Tts};
 use tokio::time::Instant;
@@ -38,8 +38,29 @@ const FIRST_TIMEOUT: Duration = Duration::from_secs(120);
 const MAX_BODY: usize = 4 * 1024 * 1024;
 /// Parts of the names of models that do not chat.
 const NO_CHAT: [&str; 24] = [
-    "embed", "whisper", "tts", "rerank", "moderation", "dall-e", "image", "audio", "realtime", "transcribe", "davinci",
-    "babbage", "bge-", "minilm", "clip", "guard", "ocr", "kokoro", "piper", "sora", "codex", "search", "turbo-instruct",
+    "embed",
+    "whisper",
+    "tts",
+    "rerank",
+    "moderation",
+    "dall-e",
+    "image",
+    "audio",
+    "realtime",
+    "transcribe",
+    "davinci",
+    "babbage",
+    "bge-",
+    "minilm",
+    "clip",
+    "guard",
+    "ocr",
+    "kokoro",
+    "piper",
+    "sora",
+    "codex",
+    "search",
+    "turbo-instruct",
     "deep-research",
 ];
 /// How to start a model server.
@@ -125,7 +146,8 @@ impl Agent {
         if prompt.trim().is_empty() {
             return Err(Failure::Input(anyhow!("--agent: the prompt is empty; it tells the model what to do")));
         }
-        let model = tandem_cli::block_on(find_model(options.model.as_deref(), &Environment::of_process(), &USUAL, &prompt))??;
+        let model =
+            tandem_cli::block_on(find_model(options.model.as_deref(), &Environment::of_process(), &USUAL, &prompt))??;
         let first_message = options.first_message.clone().unwrap_or_else(|| "Hello, how can I help you?".to_owned());
         Ok(Some(Self {
             prompt,
@@ -157,7 +179,8 @@ impl Agent {
         }
         let Model { url, name: model, key, .. } = &self.model;
         set("MODEL__URL", url);
-        let optional = [("VOICE", &self.voice), ("LANGUAGE", &self.language), ("MODEL__NAME", model), ("MODEL__KEY", key)];
+        let optional =
+            [("VOICE", &self.voice), ("LANGUAGE", &self.language), ("MODEL__NAME", model), ("MODEL__KEY", key)];
         for (key, value) in optional {
             if let Some(value) = value {
                 set(key, value);
@@ -200,7 +223,8 @@ impl Agent {
             text.push_str("  speech       the realtime model receives and sends audio itself\n");
             return text;
         }
-        let local = |is_local: bool, other: &str| if is_local { "local (tandem-speech)".to_owned() } else { other.to_owned() };
+        let local =
+            |is_local: bool, other: &str| if is_local { "local (tandem-speech)".to_owned() } else { other.to_owned() };
         let configured = "as in the configuration";
         let (stt, tts) = (&config.speech.stt, &config.speech.tts);
         let recognises = *stt != Stt::Off;
@@ -254,7 +278,8 @@ async fn find_model(
     usual: &[(&str, &str)],
     prompt: &str,
 ) -> Result<Model, Failure> {
-    let client = Client::new(NetworkPolicy::everywhere(), FAR_TIMEOUT).map_err(|error| Failure::Environment(error.into()))?;
+    let client =
+        Client::new(NetworkPolicy::everywhere(), FAR_TIMEOUT).map_err(|error| Failure::Environment(error.into()))?;
     let key = environment.key.clone();
     if let Some(named) = named {
         let (url, name) = named.split_once('#').map_or((named, None), |(url, name)| (url, Some(name.to_owned())));
@@ -266,18 +291,28 @@ async fn find_model(
         }
         let url = url.trim_end_matches('/').to_owned();
         let candidate = Candidate { source: "--model".to_owned(), url, key, name };
-        return look_at(&client, candidate, prompt).await.map_err(|why| Failure::Environment(anyhow!("--model: {why}")));
+        return look_at(&client, candidate, prompt)
+            .await
+            .map_err(|why| Failure::Environment(anyhow!("--model: {why}")));
     }
     let mut candidates = Vec::new();
     if let Some(base) = &environment.base {
         let url = base.trim_end_matches('/').to_owned();
         candidates.push(Candidate { source: "OPENAI_BASE_URL".to_owned(), url, key: key.clone(), name: None });
     }
-    candidates.extend(usual.iter().map(|(source, url)| {
-        Candidate { source: (*source).to_owned(), url: (*url).to_owned(), key: None, name: None }
+    candidates.extend(usual.iter().map(|(source, url)| Candidate {
+        source: (*source).to_owned(),
+        url: (*url).to_owned(),
+        key: None,
+        name: None,
     }));
     if let (None, Some(key)) = (&environment.base, key) {
-        candidates.push(Candidate { source: "OPENAI_API_KEY".to_owned(), url: OPENAI.to_owned(), key: Some(key), name: None });
+        candidates.push(Candidate {
+            source: "OPENAI_API_KEY".to_owned(),
+            url: OPENAI.to_owned(),
+            key: Some(key),
+            name: None,
+        });
     }
     let mut reasons = Vec::new();
     for candidate in candidates {
@@ -314,7 +349,8 @@ async fn look_at(client: &Client, candidate: Candidate, prompt: &str) -> Result<
 
 /// Returns the name of a model that can chat.
 async fn listed(client: &Client, model: &Model) -> Result<String, String> {
-    let timeout = if model.source.starts_with("OPENAI") || model.source == "--model" { FAR_TIMEOUT } else { LIST_TIMEOUT };
+    let timeout =
+        if model.source.starts_with("OPENAI") || model.source == "--model" { FAR_TIMEOUT } else { LIST_TIMEOUT };
     let body = send(client, model, Method::Get, "/models", Vec::new(), timeout).await?;
     let list: Value = serde_json::from_slice(&body).map_err(|_| "the server lists no models".to_owned())?;
     let ids = list.get("data").and_then(Value::as_array).ok_or("the server lists no models")?;
@@ -331,11 +367,13 @@ async fn listed(client: &Client, model: &Model) -> Result<String, String> {
 async fn first_answer(client: &Client, model: &Model, prompt: &str, thinks_not: bool) -> Result<(), String> {
     let messages = json!([{ "role": "system", "content": prompt }, { "role": "user", "content": "Hello." }]);
     let mut request = json!({ "model": model.name, "messages": messages, "stream": true });
-    if model.url != OPENAI {
-        request["max_tokens"] = json!(16);
-    }
-    if thinks_not {
-        request["reasoning_effort"] = json!("none");
+    if let Some(fields) = request.as_object_mut() {
+        if model.url != OPENAI {
+            fields.insert("max_tokens".to_owned(), json!(16));
+        }
+        if thinks_not {
+            fields.insert("reasoning_effort".to_owned(), json!("none"));
+        }
     }
     let body = request.to_string().into_bytes();
     send(client, model, Method::Post, "/chat/completions", body, FIRST_TIMEOUT).await.map(drop)
@@ -381,7 +419,9 @@ fn choose<'a>(ids: &[&'a str]) -> Option<&'a str> {
 
 /// Returns a small model of OpenAI, whose list has no order: the last one by name. A small model answers faster.
 fn small_of_openai<'a>(ids: &[&'a str]) -> Option<&'a str> {
-    let is_dated = |id: &str| id.rsplit('-').next().is_some_and(|part| part.len() >= 2 && part.bytes().all(|one| one.is_ascii_digit()));
+    let is_dated = |id: &str| {
+        id.rsplit('-').next().is_some_and(|part| part.len() >= 2 && part.bytes().all(|one| one.is_ascii_digit()))
+    };
     let small = ids.iter().copied().filter(|id| id.starts_with("gpt-") && id.ends_with("-mini") && !is_dated(id));
     small.filter(|id| choose(&[id]).is_some()).max().or_else(|| choose(ids))
 }
@@ -391,7 +431,8 @@ fn small_of_openai<'a>(ids: &[&'a str]) -> Option<&'a str> {
 fn networks_towards(url: &str, config: &Config) -> Vec<String> {
     let Ok(url) = Url::parse(url) else { return Vec::new() };
     let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return Vec::new() };
-    let found = (host.trim_matches(['[', ']']), port).to_socket_addrs().into_iter().flatten().map(|address| address.ip());
+    let found =
+        (host.trim_matches(['[', ']']), port).to_socket_addrs().into_iter().flatten().map(|address| address.ip());
     let is_allowed = |ip: &IpAddr| config.webhooks.allow_networks.iter().any(|network| network.contains(ip));
     let bits = |ip: IpAddr| if ip.is_ipv4() { 32 } else { 128 };
     found.filter(|ip| is_private(*ip) && !is_allowed(ip)).map(|ip| format!("{ip}/{}", bits(ip))).collect()

@@ -15,6 +15,7 @@ import pytest
 from harness.models import Engines
 from harness.phone import free_port
 from harness.server import ROOT, binary
+from harness.skips import OPTIONAL
 from harness.waiting import wait_for
 
 STORY = "There was a very long story that went on and on without any end in sight of the people who heard it. " * 4
@@ -227,7 +228,7 @@ def test_the_first_block_of_the_page_about_agents_answers_a_call(engines, tmp_pa
         block = block.replace('stt = "local"', f'stt = "{engines.ears.url}/v1/audio/transcriptions"')
         block = block.replace('tts = "local"', f'tts = "{engines.voice.url}/v1/audio/speech"')
     elif models is None:
-        pytest.skip("this machine has no models for speech, or no program tandem-speech")
+        pytest.skip(f"{OPTIONAL}this machine has no models for speech, or no program tandem-speech")
     else:
         environment = {"TANDEM_SPEECH_MODELS": str(models)}
     # Only the URL of the model and the ports of the test are different.

@@ -206,7 +206,7 @@ def test_an_unknown_assistant_is_refused_with_one_error(app, dials):
     acts = [
         (lambda: app.actions.gather_using_ai(one.leg, parameters={"properties": {}}), "10004"),
         (lambda: app.actions.start_ai_assistant(one.leg, assistant={"id": "nobody"}), "10015"),
-        (lambda: app.actions.start_ai_assistant(one.leg, assistant={"id": "a", "tools": [{"type": "hangup", "hangup": {}}]}), "10038"),
+        (lambda: app.actions.start_ai_assistant(one.leg, assistant={"id": "a", "mcp_servers": [{"id": "b"}]}), "10038"),
     ]
     for act, code in acts:
         with pytest.raises(telnyx.UnprocessableEntityError) as refused:

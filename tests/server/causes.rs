@@ -138,16 +138,18 @@ fn provocation(cause: Cause, stage: &Stage) -> Provocation {
             "control/speech/local_tests.rs",
             "espeak_speaks_other_languages_and_the_texts_that_a_busy_program_refuses",
         ),
-        Cause::LocalSpeechDown => Test(
-            "tests/server/speech.rs",
-            "the_local_engine_recognises_a_caller_and_its_death_ends_no_call",
-        ),
+        Cause::LocalSpeechDown => {
+            Test("tests/server/speech.rs", "the_local_engine_recognises_a_caller_and_its_death_ends_no_call")
+        }
         Cause::VoiceReplaced => {
             Test("tests/server/speech.rs", "espeak_speaks_and_the_cause_is_known_if_the_program_of_the_voice_fails")
         }
         Cause::SpeechToTextFailed => Act("a server whose speech engine is down recognises speech"),
         Cause::ModelFailed => Number("account = \"acme\"\nagent = \"dead\"\n".to_owned()),
         Cause::ToolFailed => Test("control/agent/responder_tests.rs", "a_failed_tool_is_reported_to_the_call"),
+        Cause::AgentInvalid => {
+            Test("control/causes/tests.rs", "an_agent_that_no_entry_names_and_an_invalid_definition_have_their_causes")
+        }
         Cause::AgentUnknown => document("<Connect><Agent name=\"nobody\"/></Connect>"),
         Cause::RecordingFailed => Act("the folder of recordings is away, and a call records"),
         Cause::CodecUnknown => document(&format!("<Dial><Sip>sip:488@{callee}</Sip></Dial>")),

@@ -120,9 +120,11 @@ async fn the_first_use_of_a_missing_local_engine_names_the_command_that_installs
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_local_engine_recognises_a_caller_and_its_death_ends_no_call() {
     let app = App::start(|request: &AppRequest| match request.path.as_str() {
-        "/voice" => "<Response><Gather input=\"speech\" speechTimeout=\"1\" timeout=\"20\" hints=\"$OOV_CLASS_DIGIT_SEQUENCE\" \
+        "/voice" => {
+            "<Response><Gather input=\"speech\" speechTimeout=\"1\" timeout=\"20\" hints=\"$OOV_CLASS_DIGIT_SEQUENCE\" \
                      action=\"/heard\"/></Response>"
-            .to_owned(),
+                .to_owned()
+        }
         "/heard" => "<Response><Gather input=\"speech\" speechTimeout=\"1\" timeout=\"60\" action=\"/more\"/>\
                      <Redirect>/alive</Redirect></Response>"
             .to_owned(),

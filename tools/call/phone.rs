@@ -83,11 +83,7 @@ impl Phone {
     }
 
     /// Sends the INVITE. Returns a reader of the audio in these directions. All frames have one clock.
-    pub(crate) fn call(
-        &mut self,
-        invitation: Invitation,
-        tracks: media::Tracks,
-    ) -> anyhow::Result<media::TapReader> {
+    pub(crate) fn call(&mut self, invitation: Invitation, tracks: media::Tracks) -> anyhow::Result<media::TapReader> {
         let Invitation { uri, from, sip_call_id, credentials } = invitation;
         let (sink, reader) = media::tap(MAX_WAITING_FRAMES, media::TapCodec::L16(media::ByteOrder::Little));
         let op = self.op();

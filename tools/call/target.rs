@@ -211,12 +211,7 @@ fn server(named: Option<&str>, config: &Config) -> Result<Option<ServerAddress>,
 
 /// Returns the account that makes the call. If `name` is set, this is the account with this name. Otherwise this is the
 /// account that owns the called number or phone. If no account owns the target, this is the first account.
-fn account<'a>(
-    config: &Config,
-    accounts: &'a [Account],
-    name: Option<&str>,
-    target: &str,
-) -> Option<&'a Account> {
+fn account<'a>(config: &Config, accounts: &'a [Account], name: Option<&str>, target: &str) -> Option<&'a Account> {
     let of = |name: &str| accounts.iter().find(|account| account.name == name);
     if let Some(name) = name {
         return of(name);

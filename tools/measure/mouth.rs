@@ -138,7 +138,8 @@ impl Mouth {
         let power = |samples: &[i16]| samples.iter().map(|sample| f32::from(*sample).powi(2)).sum::<f32>();
         let own = power(pattern);
         let alike = range.windows(pattern.len()).map(|window| {
-            let product = window.iter().zip(pattern).map(|(one, other)| f32::from(*one) * f32::from(*other)).sum::<f32>();
+            let product =
+                window.iter().zip(pattern).map(|(one, other)| f32::from(*one) * f32::from(*other)).sum::<f32>();
             product / (own * power(window)).sqrt().max(1.0)
         });
         let best = alike.enumerate().max_by(|(_, one), (_, other)| one.total_cmp(other));

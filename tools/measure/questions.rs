@@ -121,7 +121,11 @@ mod tests {
         for recording in questions.short.iter().chain(&questions.long).chain(&questions.stops) {
             let (began, ended) = recording.voice;
             assert!(began < 1_600 && ended > began + RATE / 2, "{} {began} {ended}", recording.name);
-            assert!(recording.samples.len() < 4 * RATE && recording.samples.len() - ended < 3_200, "{}", recording.name);
+            assert!(
+                recording.samples.len() < 4 * RATE && recording.samples.len() - ended < 3_200,
+                "{}",
+                recording.name
+            );
         }
         assert!(INCLUDED.iter().map(|(_, octets)| octets.len()).sum::<usize>() < 200_000);
     }

@@ -15,6 +15,7 @@ pub(super) struct Report {
     echo: Option<i16>,
     calls: usize,
     answers: Figures,
+    answered: usize,
     missing: usize,
     unmeasured: usize,
     stops: Figures,
@@ -31,6 +32,7 @@ impl Report {
             echo,
             calls: 0,
             answers: Figures::default(),
+            answered: 0,
             missing: 0,
             unmeasured: 0,
             stops: Figures::default(),
@@ -46,7 +48,10 @@ impl Report {
         self.unmeasured += measured.unmeasured;
         for (name, answer) in &measured.answers {
             match answer {
-                Some(ms) => self.answers.add(*ms as f64),
+                Some(ms) => {
+                    self.answers.add(*ms as f64);
+                    self.answered += 1;
+                }
                 None => self.missing += 1,
             }
             self.details.push(json!({ "call": self.calls, "question": name, "answer_ms": answer }));
@@ -73,7 +78,7 @@ impl Report {
 
     /// The number of questions.
     pub(super) fn questions(&self) -> usize {
-        self.missing + self.answers.report()["n"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or_default()
+        self.missing + self.answered
     }
 
     /// Returns the report for programs. All times are in ms.
@@ -109,7 +114,8 @@ impl Report {
             let _ = writeln!(text, "interruptions that the agent ignored: {}", self.went_on);
         }
         if self.was_silent > 0 {
-            let _ = writeln!(text, "interruptions that came when the agent was silent (not counted): {}", self.was_silent);
+            let _ =
+                writeln!(text, "interruptions that came when the agent was silent (not counted): {}", self.was_silent);
         }
         text.trim_end().to_owned()
     }
@@ -117,8 +123,8 @@ impl Report {
 
 fn row(text: &mut String, name: &str, figures: &Figures) {
     let report = figures.report();
-    let value = |key: &str| report[key].as_f64().map_or("-".to_owned(), |ms| format!("{ms:.0} ms"));
-    let n = report["n"].as_u64().unwrap_or_default();
+    let value = |key: &str| report.get(key).and_then(Value::as_f64).map_or("-".to_owned(), |ms| format!("{ms:.0} ms"));
+    let n = report.get("n").and_then(Value::as_u64).unwrap_or_default();
     // Writing to a String cannot fail.
     let _ = writeln!(text, "{name:<40}{n:>5}{:>9}{:>9}{:>9}", value("p50"), value("p95"), value("max"));
 }

@@ -25,12 +25,14 @@ const ANSWER_MS: usize = 15_000;
 const LONGEST_MS: usize = 40_000;
 /// The far end has finished its answer after this time of silence, in ms. It is longer than the pause between two
 /// sentences, and than the pause after a phrase such as "One moment.".
-const QUIET_MS: usize = 2_000;
+const QUIET_MS: usize = 3_000;
 /// Time from the beginning of an answer to its interruption, in ms. Each interruption comes at another time.
 const SPOKEN_MS: usize = 900;
 const SPREAD_MS: usize = 700;
 /// Maximum time from the end of an interruption to silence, in ms.
 const STOP_MS: usize = 4_000;
+/// Maximum time until the far end replies to an interruption, in ms. It need not reply.
+const REPLY_MS: usize = 5_000;
 /// Time of silence after which the far end has stopped, in ms.
 const STOPPED_MS: usize = 500;
 /// Audio that the phone has in advance, in frames.
@@ -174,6 +176,8 @@ impl Talk {
         };
         progress(line(&recording.name, &text));
         measured.stops.push((recording.name.clone(), stop));
+        // A late reply to the interruption must not count as the answer to the next question.
+        self.await_sound(said.ended, REPLY_MS).await;
     }
 
     /// Sends a recording. Returns when its voice began and ended, or `None` if the call ended first.

@@ -181,8 +181,8 @@ impl Dialogue {
 
     /// Ends the agent. Then sends the reports of its script. This takes at most 120 s. `why` is the reason of the end, if the
     /// agent has not ended the conversation.
-    pub async fn finish(mut self, client: Client, now: Instant, why: EndReason) -> Vec<EndReport> {
-        let (at, why) = (self.at(now), self.end_reason.unwrap_or(why));
+    pub async fn finish(mut self, client: Client, now: Instant, why: Option<EndReason>) -> Vec<EndReport> {
+        let (at, why) = (self.at(now), why.or(self.end_reason).unwrap_or(EndReason::Caller));
         let has_question = self.script.end_question(why, at).is_some();
         let line = |line: &tandem_call::conversation::Utterance| DialogueLine {
             // The model's server has no times of the lines.

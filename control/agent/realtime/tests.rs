@@ -1,3 +1,4 @@
+use tandem_call::conversation::{AgentMessage, ConversationRequest, MessageRole};
 use tandem_call::engine::Engine;
 use tandem_call::program::instruction::Instruction;
 
@@ -208,4 +209,38 @@ fn a_session_after_a_lost_session_gets_the_history() {
     // The last request answers the question of the caller.
     let types = ["session.update", "conversation.item.create", "conversation.item.create", "response.create"];
     assert_eq!(sent(&outputs(&mut one)), types);
+}
+
+#[test]
+fn messages_of_an_application_go_to_the_model_and_a_hold_is_a_problem() {
+    let (mut one, now) = ready(json!({}));
+    outputs(&mut one);
+    one.event(now, Duration::ZERO, Event::Began);
+    one.event(now, Duration::ZERO, Event::Ended(None));
+    outputs(&mut one);
+    let messages = vec![AgentMessage { role: MessageRole::User, text: "Say hello.".into() }];
+    one.handle_request(now, ConversationRequest::AddMessages { messages, answer: true });
+    let outputs_of_messages = outputs(&mut one);
+    assert_eq!(sent(&outputs_of_messages), ["conversation.item.create", "response.create"]);
+    one.handle_request(now, ConversationRequest::Hold(None));
+    let notes = outputs(&mut one);
+    assert!(matches!(&notes[..], [RealtimeOutput::Note(text, _)] if text.contains("use a chat model")), "{notes:?}");
+}
+
+#[test]
+fn a_tool_of_a_realtime_agent_asks_its_web_server_and_the_model_answers_the_result() {
+    let tools = json!({ "tools": [{ "name": "order", "url": "http://127.0.0.1/order" }] });
+    let (mut one, now) = ready(tools);
+    outputs(&mut one);
+    one.event(now, Duration::ZERO, Event::Began);
+    let call = ToolCall { id: "c1".into(), name: "order".into(), arguments: "{}".into() };
+    one.event(now, Duration::ZERO, Event::Call(call));
+    one.event(now, Duration::ZERO, Event::Ended(None));
+    assert!(outputs(&mut one).iter().any(|output| matches!(output, RealtimeOutput::SendRequest(_))));
+    one.handle_response(now, "c1", Err("no route".to_owned()));
+    let after = outputs(&mut one);
+    assert_eq!(sent(&after), ["conversation.item.create", "response.create"]);
+    let failed =
+        |output: &RealtimeOutput| matches!(output, RealtimeOutput::EngineFailed(why) if why.engine == Engine::Tool);
+    assert!(after.iter().any(failed), "{after:?}");
 }

@@ -18,7 +18,7 @@ use super::{FILLER, MAX_ROUNDS, Responder, ResponderOutput};
 /// The longest hold. After this time the agent goes on.
 const MAX_HOLD: Duration = Duration::from_secs(900);
 /// Maximum number of requests that a script sends at the start. Further requests are not sent.
-const MAX_HOOKS: usize = 4;
+const MAX_HOOKS: usize = 8;
 /// Maximum number of actions that wait for the model's next answer. Further actions run at once.
 const MAX_LATER: usize = 64;
 /// Maximum number of warnings of one conversation.
@@ -31,7 +31,7 @@ const HOLD_IS_OVER: &str = "The caller was on hold. The hold is over. Go on with
 /// A tool call whose request runs.
 #[derive(Debug)]
 pub(super) struct RunningCall {
-    id: String,
+    pub(super) id: String,
     /// Whether the model said nothing in the answer with the call.
     says_nothing: bool,
     /// Number of requests of this call so far.

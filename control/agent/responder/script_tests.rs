@@ -505,7 +505,7 @@ fn the_report_of_a_conversation_has_its_dialogue_and_the_question_for_the_model(
     stage.event(ConversationEvent::Played("It is".to_owned()));
     stage.event(prompt("By"));
     let now = stage.now;
-    let ending = stage.responder.finish(now, EndReason::Caller);
+    let ending = stage.responder.finish(now, Some(EndReason::Caller));
     assert_eq!(ending.why, EndReason::Caller);
     let messages = ending.question.unwrap().messages;
     assert_eq!(messages.last().unwrap()["content"], "Summarise.");
@@ -525,7 +525,7 @@ fn the_reason_of_the_end_is_the_agents_own_if_it_has_one() {
     script.acts([AgentAction::HangUp]);
     looks(&mut stage);
     let now = stage.now;
-    assert_eq!(stage.responder.finish(now, EndReason::Caller).why, EndReason::HungUp);
+    assert_eq!(stage.responder.finish(now, None).why, EndReason::HungUp);
 }
 
 #[test]

@@ -14,7 +14,6 @@ impl Responder {
     pub(in super::super) fn handle_timeout(&mut self, now: Instant) {
         self.set_time(now);
         if self.is_ending {
-            (self.ends_at, self.digits_complete_at, self.held) = (None, None, None);
             return;
         }
         if self.held.is_some_and(|until| until <= now) {

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use tandem_call::command::Request;
-use tandem_call::conversation::{AgentSpec, ConversationRequest, ConversationSpec, ConversationStatus, ConversationTarget};
+use tandem_call::conversation::{
+    AgentSpec, ConversationRequest, ConversationSpec, ConversationStatus, ConversationTarget,
+};
 use tandem_call::leg::Status;
 use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::{SendDigits, Warning};
@@ -40,13 +42,15 @@ impl CallTask {
             ConversationTarget::Application(_) => None,
         };
         let script = definition.map(|definition| {
-            let made = found.as_ref().and_then(|(dialect, account)| dialect.agent_script(account, &info, id, &definition));
+            let made =
+                found.as_ref().and_then(|(dialect, account)| dialect.agent_script(account, &info, id, &definition));
             made.unwrap_or_else(|| Err("the dialect of the call has no agents that documents define".to_owned()))
         });
         let Some(live) = self.state.legs.get_mut(&leg) else { return };
         let own = found.map_or_else(|| id.to_string(), |(dialect, _)| dialect.conversation_id(id));
         let names = (own, services.call_id(&info));
-        let new = NewConversation { leg, account: info.account.clone(), id, op, spec, wire, script, provider_ids: names };
+        let new =
+            NewConversation { leg, account: info.account.clone(), id, op, spec, wire, script, provider_ids: names };
         let call = InboxPort::new(&self.inbox, move |inbox: &Inbox, update: ConversationUpdate| {
             inbox.post(Message::Conversation { leg, id, update: Box::new(update) })
         });

@@ -233,7 +233,7 @@ impl CallTask {
         let placed = self.place(leg, invite, &mut live.io);
         self.state.legs.insert(leg, Box::new(live));
         if let Err(event) = placed {
-            self.post_leg_event(leg, event);
+            self.post_leg_event(leg, *event);
         }
         // The events of the leg wait in the inbox behind the outputs of the call.
         while let Some(report) = self.state.legs.get_mut(&leg).and_then(|live| live.io.poll_report()) {
@@ -245,8 +245,9 @@ impl CallTask {
     ///
     /// # Errors
     /// Returns the end of the leg, if the leg cannot be placed.
-    fn place(&mut self, leg: LegId, invite: Invite, io: &mut LegIo) -> Result<(), LegEvent> {
-        let failed = |detail| LegEvent::Ended { reason: EndReason::Failed, sip_status: None, detail: Some(detail) };
+    fn place(&mut self, leg: LegId, invite: Invite, io: &mut LegIo) -> Result<(), Box<LegEvent>> {
+        let failed =
+            |detail| Box::new(LegEvent::Ended { reason: EndReason::Failed, sip_status: None, detail: Some(detail) });
         let routing = self.services.routing.load_full();
         let Some(info) = self.state.call.leg(leg).cloned() else { return Err(failed("the leg is over".to_owned())) };
         let parent = info.parent.and_then(|parent| self.state.call.leg(parent)).cloned();
@@ -359,7 +360,7 @@ impl CallTask {
     }
 
     /// Warns the application that a leg was not called. Returns the end of the leg.
-    fn not_called(&self, leg: LegId, info: &LegInfo, to: &Address, not_called: NotCalled) -> LegEvent {
+    fn not_called(&self, leg: LegId, info: &LegInfo, to: &Address, not_called: NotCalled) -> Box<LegEvent> {
         let NotCalled { reason, detail } = not_called;
         self.warn(leg, ReportedError::Callee(to), &detail);
         // A phone that is not registered counts as unavailable (480) for a dialled leg, and as unreachable for an
@@ -368,7 +369,7 @@ impl CallTask {
             Address::Client(_) if info.direction != Direction::OutboundApi => (EndReason::Rejected, Some(480)),
             _ => (reason, None),
         };
-        LegEvent::Ended { reason, sip_status, detail: Some(detail) }
+        Box::new(LegEvent::Ended { reason, sip_status, detail: Some(detail) })
     }
 
     /// Warns the application. If its provider has no number for the fault, only reports the problem.

@@ -185,7 +185,7 @@ impl AiScript {
     pub(super) fn outcome(&self, then: Option<Continuation>) -> String {
         let keeps = self.definition.params.persist_global_data;
         let global_data = if keeps { self.saved.global_data.clone() } else { Map::new() };
-        serde_json::to_string(&Outcome { then, global_data }).unwrap_or_default()
+        serde_json::to_string(&Outcome { then, global_data, warnings: self.warnings.clone() }).unwrap_or_default()
     }
 
     fn hold(&mut self, value: &Json, now: Timestamp) -> AgentAction {

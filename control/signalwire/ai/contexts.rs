@@ -155,8 +155,11 @@ impl Contexts {
         if object.len() > MAX_CONTEXTS {
             warnings.push(format!("only the first {MAX_CONTEXTS} contexts are used"));
         }
-        let mut contexts: Vec<_> =
-            object.iter().take(MAX_CONTEXTS).map(|(name, value)| Context::read(name, value, format, warnings)).collect();
+        let mut contexts: Vec<_> = object
+            .iter()
+            .take(MAX_CONTEXTS)
+            .map(|(name, value)| Context::read(name, value, format, warnings))
+            .collect();
         let place = |name: &str| order.iter().position(|known| known == name).unwrap_or(usize::MAX);
         contexts.sort_by_key(|context| (context.name != "default", place(&context.name)));
         Self(contexts)
@@ -184,7 +187,8 @@ impl Contexts {
         Some((gather, gather.questions.get(position.question?)?))
     }
 
-    /// The names of the context and of the step, for logs.
+    /// The names of the context and of the step.
+    #[cfg(test)]
     pub(super) fn place(&self, position: &Position) -> (Option<&str>, Option<&str>) {
         (self.context(position).map(|context| &*context.name), self.step(position).map(|step| &*step.name))
     }
@@ -239,7 +243,8 @@ impl Contexts {
     /// The contexts that may follow, by name.
     fn next_contexts(&self, position: &Position) -> Vec<&str> {
         let Some(context) = self.context(position) else { return Vec::new() };
-        let valid = self.step(position).and_then(|step| step.valid_contexts.as_ref()).or(context.valid_contexts.as_ref());
+        let valid =
+            self.step(position).and_then(|step| step.valid_contexts.as_ref()).or(context.valid_contexts.as_ref());
         let known = |name: &String| self.0.iter().find(|other| other.name == *name && other.name != context.name);
         valid.into_iter().flatten().filter_map(known).map(|context| &*context.name).collect()
     }
@@ -342,7 +347,9 @@ impl Contexts {
     fn enter_step(&self, position: &mut Position, at: Option<usize>) -> Moved {
         position.step = at;
         position.question = None;
-        let (Some(context), Some(step)) = (self.context(position), self.step(position)) else { return Moved::default() };
+        let (Some(context), Some(step)) = (self.context(position), self.step(position)) else {
+            return Moved::default();
+        };
         position.question = step.gather.as_ref().filter(|gather| !gather.questions.is_empty()).map(|_| 0);
         if let Some(functions) = &step.functions {
             position.functions = Some(functions.clone());
@@ -359,8 +366,11 @@ impl Contexts {
     /// # Errors
     /// The reason for the model why the answer is not accepted.
     pub(super) fn submit(&self, position: &mut Position, arguments: &Json) -> Result<Gathered, String> {
-        let Some((gather, question)) = self.question(position) else { return Err("there is no open question".to_owned()) };
-        let answer = arguments.get("answer").filter(|answer| !answer.is_null()).ok_or("the argument answer is missing")?;
+        let Some((gather, question)) = self.question(position) else {
+            return Err("there is no open question".to_owned());
+        };
+        let answer =
+            arguments.get("answer").filter(|answer| !answer.is_null()).ok_or("the argument answer is missing")?;
         if question.confirm && arguments.get("confirmed_by_user").map(written).as_deref() != Some("true") {
             return Err("read the answer back to the caller, and submit it when the caller has confirmed it".to_owned());
         }
@@ -398,7 +408,11 @@ impl Context {
         let own_prompt = || text(value, "prompt").or_else(|| text(value, "text"));
         Self {
             name: name.to_owned(),
-            prompt: value.get("pom").map(|pom| rendered(pom, format)).filter(|text| !text.is_empty()).or_else(own_prompt),
+            prompt: value
+                .get("pom")
+                .map(|pom| rendered(pom, format))
+                .filter(|text| !text.is_empty())
+                .or_else(own_prompt),
             system_prompt: text(value, "system_prompt"),
             user_prompt: text(value, "user_prompt"),
             full_reset: set(value, "full_reset"),
@@ -489,11 +503,13 @@ impl Question {
     }
 
     fn tool(&self) -> ScriptTool {
-        let mut properties = json!({ "answer": { "type": self.kind, "description": self.text } });
+        let answer = json!({ "type": self.kind, "description": self.text });
+        let mut properties: Map<String, Json> = [("answer".to_owned(), answer)].into_iter().collect();
         let mut required = vec!["answer"];
         if self.confirm {
-            properties["confirmed_by_user"] = json!({ "type": "string", "enum": ["true", "false"],
-                "description": "Whether the caller has confirmed the answer." });
+            let description = "Whether the caller has confirmed the answer.";
+            let confirmed = json!({ "type": "string", "enum": ["true", "false"], "description": description });
+            properties.insert("confirmed_by_user".to_owned(), confirmed);
             required.push("confirmed_by_user");
         }
         ScriptTool {
@@ -535,7 +551,10 @@ mod tests {
         assert_eq!(contexts.place(&position), (Some("default"), Some("greet")));
         let text = contexts.instructions(&position);
         assert!(text.starts_with("## Shop\n\nYou sell bicycles."), "{text}");
-        assert!(text.contains("Greet.") && text.contains("the caller has a name") && text.contains("`next_step`"), "{text}");
+        assert!(
+            text.contains("Greet.") && text.contains("the caller has a name") && text.contains("`next_step`"),
+            "{text}"
+        );
         assert!(Contexts::default().start().is_none());
     }
 
@@ -608,7 +627,9 @@ mod tests {
 
     #[test]
     fn wrong_names_in_a_document_lead_nowhere() {
-        let contexts = contexts(&json!({"default": {"initial_step": "none", "valid_steps": ["nowhere"], "steps": [{"name": "a"}, 7]}}));
+        let contexts = contexts(
+            &json!({"default": {"initial_step": "none", "valid_steps": ["nowhere"], "steps": [{"name": "a"}, 7]}}),
+        );
         let mut position = contexts.start().unwrap();
         assert!(named(&contexts, &position).is_empty());
         assert!(contexts.change_step(&mut position, "nowhere").is_none());

@@ -148,7 +148,8 @@ fn request(webhook: &Json, call: &Json, scope: Scope<'_>) -> MapRequest {
         members.extend(call.get("args").and_then(Json::as_object).cloned().unwrap_or_default());
         params = Some(Json::Object(members));
     }
-    let named_post = webhook.get("method").and_then(Json::as_str).is_some_and(|method| method.eq_ignore_ascii_case("POST"));
+    let named_post =
+        webhook.get("method").and_then(Json::as_str).is_some_and(|method| method.eq_ignore_ascii_case("POST"));
     let post = named_post || params.is_some();
     let form = webhook.get("form_param").and_then(Json::as_str).filter(|name| !name.is_empty());
     let (kind, body) = match (params, form) {
@@ -241,7 +242,8 @@ fn fallback(map: &Json, scope: Scope<'_>) -> Json {
 /// The patterns of a DataMap that this server cannot evaluate.
 pub(super) fn unusable_patterns(map: &Json) -> Vec<String> {
     let of = |list: Option<&Json>| {
-        let patterns = list.and_then(Json::as_array).into_iter().flatten().filter_map(|one| one.get("pattern")?.as_str());
+        let patterns =
+            list.and_then(Json::as_array).into_iter().flatten().filter_map(|one| one.get("pattern")?.as_str());
         // A pattern with templates is complete only when the function runs.
         let fixed = patterns.filter(|pattern| !pattern.contains("${") && !pattern.contains("%{"));
         fixed.filter(|pattern| regex(pattern).is_err()).map(str::to_owned).collect::<Vec<_>>()
@@ -344,7 +346,10 @@ mod tests {
         let map = json!({"webhooks": [{"url": "http://h/", "foreach": {"input_key": "results", "output_key": "list",
             "max": 2, "append": "${this.title} (${input.args.q});"}, "output": {"response": "${list} of ${total}"}}]});
         let body = br#"{"results":[{"title":"a"},{"title":"b"},{"title":"c"}],"total":3}"#;
-        assert_eq!(answered(&map, 0, &call(json!({"q": "x"})), Ok((200, body)), now())["response"], "a (x);b (x); of 3");
+        assert_eq!(
+            answered(&map, 0, &call(json!({"q": "x"})), Ok((200, body)), now())["response"],
+            "a (x);b (x); of 3"
+        );
         let map = json!({"webhooks": [{"url": "http://h/", "output": {"response": "${array[0].joke}"}}]});
         assert_eq!(answered(&map, 0, &call(json!({})), Ok((200, br#"[{"joke":"ha"}]"#)), now())["response"], "ha");
     }
@@ -353,9 +358,12 @@ mod tests {
     fn an_error_key_a_wrong_answer_or_no_answer_give_the_fallback() {
         let map = json!({"webhooks": [{"url": "http://h/", "error_keys": ["error", "http_code"],
             "output": {"response": "fine"}}]});
-        let run = |answer: Result<(u16, &[u8]), &str>| answered(&map, 0, &call(json!({})), answer, now())["response"].clone();
+        let run =
+            |answer: Result<(u16, &[u8]), &str>| answered(&map, 0, &call(json!({})), answer, now())["response"].clone();
         assert_eq!(run(Ok((200, b"{}"))), "fine");
-        for answer in [Ok((200, &b"{\"error\":null}"[..])), Ok((404, b"{}")), Ok((200, b"<html>")), Ok((200, b"")), Err("x")] {
+        for answer in
+            [Ok((200, &b"{\"error\":null}"[..])), Ok((404, b"{}")), Ok((200, b"<html>")), Ok((200, b"")), Err("x")]
+        {
             assert_eq!(run(answer), NO_OUTPUT, "{answer:?}");
         }
     }

@@ -126,7 +126,7 @@ fn whole(number: f64) -> Option<Json> {
     (1.0..=1_000_000.0).contains(&number).then(|| Json::from(number as u32))
 }
 
-fn entries<'a>(value: Option<&'a Json>) -> impl Iterator<Item = &'a Json> {
+fn entries(value: Option<&Json>) -> impl Iterator<Item = &Json> {
     value.and_then(Json::as_array).into_iter().flatten().take(MAX_ENTRIES)
 }
 
@@ -183,7 +183,10 @@ fn hints(value: Option<&Json>, warnings: &mut Vec<String>) -> Vec<String> {
     });
     let hints: Vec<_> = hints.filter(|hint| !hint.trim().is_empty()).collect();
     if replaces {
-        warnings.push("pattern and replace of a hint have no effect: the model reads the words as they were recognised".to_owned());
+        warnings.push(
+            "pattern and replace of a hint have no effect: the model reads the words as they were recognised"
+                .to_owned(),
+        );
     }
     hints
 }
@@ -213,7 +216,8 @@ fn functions(swaig: &Json, warnings: &mut Vec<String>) -> (Vec<Function>, Vec<In
                 for pattern in patterns {
                     let why = regex(&pattern).err().map(|error| error.to_string()).unwrap_or_default();
                     let why = why.lines().last().unwrap_or_default().to_owned();
-                    warnings.push(format!("function {}: the pattern {pattern:?} never matches here: {why}", function.name));
+                    warnings
+                        .push(format!("function {}: the pattern {pattern:?} never matches here: {why}", function.name));
                 }
                 functions.retain(|other| other.name != function.name);
                 functions.push(function);

@@ -44,7 +44,11 @@ impl Active {
         match value {
             Some(Json::Number(_)) => match value.and_then(number) {
                 Some(times) if times < 0.0 => Self::Always,
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the number is not negative")]
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "the number is not negative"
+                )]
                 Some(times) => Self::Times(times.min(1_000_000.0) as u32),
                 None => Self::Always,
             },
@@ -63,7 +67,8 @@ impl Function {
     /// # Errors
     /// The reason why the function cannot be used.
     pub(super) fn read(definition: &Json, default_url: Option<&str>) -> Result<Self, String> {
-        let text = |key: &str| definition.get(key).and_then(Json::as_str).map(str::trim).filter(|text| !text.is_empty());
+        let text =
+            |key: &str| definition.get(key).and_then(Json::as_str).map(str::trim).filter(|text| !text.is_empty());
         let name = text("function").or_else(|| text("name")).ok_or("a function of SWAIG.functions has no name")?;
         if !is_name(name) {
             return Err(format!("function {name:?}: a name has 1 to 64 characters from a-z A-Z 0-9 _ -"));
@@ -117,7 +122,11 @@ fn schema(parameters: Option<&Json>) -> Json {
             Json::Object(schema)
         }
         Some(Json::Object(properties)) if !properties.is_empty() => {
-            let properties: Map<_, _> = properties.iter().filter(|(_, value)| value.is_object()).map(|(key, value)| (key.clone(), value.clone())).collect();
+            let properties: Map<_, _> = properties
+                .iter()
+                .filter(|(_, value)| value.is_object())
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect();
             json!({ "type": "object", "properties": properties })
         }
         _ => json!({ "type": "object", "properties": {} }),
@@ -220,7 +229,9 @@ mod tests {
 
     #[test]
     fn arguments_may_be_a_schema_or_only_its_properties() {
-        let of = |parameters: Json| Function::read(&json!({"function": "a", "parameters": parameters}), Some("http://h/")).unwrap().parameters;
+        let of = |parameters: Json| {
+            Function::read(&json!({"function": "a", "parameters": parameters}), Some("http://h/")).unwrap().parameters
+        };
         let schema = json!({"type": "object", "properties": {"x": {"type": "string"}}, "required": ["x"]});
         assert_eq!(of(schema.clone()), schema);
         assert_eq!(of(json!({"x": {"type": "string"}}))["properties"]["x"]["type"], "string");
@@ -255,7 +266,8 @@ mod tests {
 
     #[test]
     fn the_answer_to_a_signature_request_gives_the_requested_functions() {
-        let include = Include::read(&json!({"url": "http://h/swaig", "function": ["a"], "meta_data": {"k": 1}})).unwrap();
+        let include =
+            Include::read(&json!({"url": "http://h/swaig", "function": ["a"], "meta_data": {"k": 1}})).unwrap();
         assert_eq!(include.request()["functions"], json!(["a"]));
         let answer = json!([{"function": "a", "description": "d"}, {"function": "b", "description": "d"}]);
         let functions = include.read_answer(answer.to_string().as_bytes()).unwrap();

@@ -59,6 +59,9 @@ pub(super) struct Outcome {
     /// The global data for a later agent of the call.
     #[serde(default)]
     pub(super) global_data: Map<String, Json>,
+    /// Warnings for the log of the call.
+    #[serde(default)]
+    pub(super) warnings: Vec<String>,
 }
 
 /// What follows a conversation.

@@ -278,7 +278,7 @@ fn decibels(number: f64) -> i8 {
 pub(super) fn time(text: &str) -> Option<Duration> {
     let text = text.trim();
     let seconds = if text.contains(':') {
-        text.split(':').try_fold(0_u64, |sum, part| Some(sum.checked_mul(60)?.checked_add(part.trim().parse().ok()?)?))?
+        text.split(':').try_fold(0_u64, |sum, part| sum.checked_mul(60)?.checked_add(part.trim().parse().ok()?))?
     } else if let Ok(seconds) = text.parse::<u64>() {
         seconds
     } else {
@@ -359,7 +359,9 @@ mod tests {
 
     #[test]
     fn a_time_has_units_or_colons_or_is_a_number_of_seconds() {
-        for (text, seconds) in [("30s", 30), ("5m", 300), ("1:30", 90), ("1:00:00", 3_600), ("45", 45), ("9999h", 86_400)] {
+        for (text, seconds) in
+            [("30s", 30), ("5m", 300), ("1:30", 90), ("1:00:00", 3_600), ("45", 45), ("9999h", 86_400)]
+        {
             assert_eq!(time(text), Some(Duration::from_secs(seconds)), "{text}");
         }
         for text in ["", "x", "5", "3d", ":", "5m3"] {

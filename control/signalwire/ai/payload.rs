@@ -131,7 +131,14 @@ impl AiScript {
     }
 
     /// Notes a function call for the report.
-    pub(super) fn note_call(&mut self, name: &str, arguments: &str, url: Option<&str>, post_data: Option<Json>, now: Timestamp) {
+    pub(super) fn note_call(
+        &mut self,
+        name: &str,
+        arguments: &str,
+        url: Option<&str>,
+        post_data: Option<Json>,
+        now: Timestamp,
+    ) {
         let mut entry = json!({ "command_name": name, "command_arg": arguments, "epoch_time": now.as_second(), "native": url.is_none() });
         if let (Some(entry), Some(url)) = (entry.as_object_mut(), url) {
             entry.insert("url".to_owned(), tandem_twilio::signed_request::split_credentials(url).0.into());
@@ -146,12 +153,23 @@ impl AiScript {
         self.saved.log.push(entry);
     }
 
+    /// Adds a warning to the newest note about a function.
+    pub(super) fn note_warning(&mut self, warning: &str) {
+        if let Some(entry) = self.saved.log.last_mut().and_then(Json::as_object_mut) {
+            let list = entry.entry("warnings").or_insert_with(|| json!([]));
+            if let Some(list) = list.as_array_mut().filter(|list| list.len() < 10) {
+                list.push(warning.into());
+            }
+        }
+    }
+
     /// Adds the answer of the web server to the newest note about this function.
     pub(super) fn note_answer(&mut self, name: &str, answer: &Json) {
         if answer.to_string().len() > LARGEST_LOGGED_CALL {
             return;
         }
-        let open = self.saved.log.iter_mut().rev().find(|entry| entry.get("command_name").is_some_and(|own| own == name));
+        let open =
+            self.saved.log.iter_mut().rev().find(|entry| entry.get("command_name").is_some_and(|own| own == name));
         if let Some(entry) = open.and_then(Json::as_object_mut) {
             entry.entry("post_response").or_insert_with(|| answer.clone());
         }
@@ -259,7 +277,9 @@ pub(super) fn post_prompt_data(answer: &str) -> Json {
     let start = trimmed.find(['{', '[']);
     let end = trimmed.rfind(['}', ']']);
     let inner = start.zip(end).and_then(|(start, end)| trimmed.get(start..=end));
-    let parsed = inner.and_then(|text| serde_json::from_str::<Json>(text).ok()).filter(|value| value.is_object() || value.is_array());
+    let parsed = inner
+        .and_then(|text| serde_json::from_str::<Json>(text).ok())
+        .filter(|value| value.is_object() || value.is_array());
     let parsed = match parsed {
         Some(Json::Array(items)) => items,
         Some(object) => vec![object],

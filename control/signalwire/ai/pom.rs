@@ -61,7 +61,8 @@ fn numbers(sections: &[Json]) -> impl Iterator<Item = (String, &Json)> {
     let numbered = sections.iter().any(|section| flag(section, "numbered"));
     let mut last = 0;
     sections.iter().map(move |section| {
-        let counts = numbered && !text(section, "title").is_empty() && section.get("numbered") != Some(&Json::Bool(false));
+        let counts =
+            numbered && !text(section, "title").is_empty() && section.get("numbered") != Some(&Json::Bool(false));
         last += u32::from(counts);
         (if counts { format!("{last}. ") } else { String::new() }, section)
     })

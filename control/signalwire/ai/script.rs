@@ -59,8 +59,8 @@ pub(crate) struct AiScript {
     comes_back: bool,
     /// Whether the agent leaves for a document and comes back afterwards.
     pub(super) returns: bool,
-    /// Warnings that the engine has not collected yet.
-    warnings: Vec<String>,
+    /// Warnings for the log of the call, which the interpreter gets with the outcome.
+    pub(super) warnings: Vec<String>,
 }
 
 /// The state of an agent that survives a document of an action.
@@ -89,6 +89,8 @@ pub(crate) struct Saved {
     pub(super) lines: Vec<Json>,
     pub(super) began: Option<Timestamp>,
     pub(super) after_hold: Option<AfterHold>,
+    /// The result of the function whose document runs. The model gets it when the agent comes back.
+    pub(super) returned: Option<String>,
 }
 
 mod active {
@@ -108,17 +110,29 @@ mod active {
         map.serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Active>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<String, Active>, D::Error> {
         let map = BTreeMap::<String, i64>::deserialize(deserializer)?;
-        Ok(map.into_iter().map(|(name, number)| (name, u32::try_from(number).map_or(Active::Always, Active::Times))).collect())
+        Ok(map
+            .into_iter()
+            .map(|(name, number)| (name, u32::try_from(number).map_or(Active::Always, Active::Times)))
+            .collect())
     }
 }
 
 /// A tool call or another request whose answer is awaited.
 #[derive(Clone, PartialEq, Debug)]
 enum Pending {
-    Function { name: String, arguments: Json },
-    Map { name: String, arguments: Json, webhook: usize },
+    Function {
+        name: String,
+        arguments: Json,
+    },
+    Map {
+        name: String,
+        arguments: Json,
+        webhook: usize,
+    },
     /// The signatures of the functions of the include with this index.
     Signatures(usize),
 }
@@ -135,7 +149,7 @@ impl AiScript {
         let facts = Facts {
             project_id: text("project_id"),
             space_id: text("space_id"),
-            signing_key: account.signalwire.as_ref().map(|own| own.signing_key.to_string()).unwrap_or_default(),
+            signing_key: account.signalwire.as_ref().map(|own| own.signing_key.clone()).unwrap_or_default(),
             call_id: text("call_id"),
             caller_name: leg.caller_name.clone().unwrap_or_default(),
             caller_number: text("from"),
@@ -174,7 +188,8 @@ impl AiScript {
     }
 
     pub(super) fn warn(&mut self, warning: String) {
-        tracing::debug!(call = self.facts.call_id, warning, "agent of SWML");
+        tracing::warn!(call = self.facts.call_id, "agent of SWML: {warning}");
+        self.note_warning(&warning);
         if self.warnings.len() < MAX_WARNINGS {
             self.warnings.push(warning);
         }
@@ -206,7 +221,12 @@ impl AiScript {
             parts.push(self.definition.contexts.instructions(position));
         }
         parts.retain(|part| !part.trim().is_empty());
-        self.expanded(&parts.join("\n\n"), now)
+        let prompt = self.expanded(&parts.join("\n\n"), now);
+        // The result comes from a web server, so the data of the conversation is not inserted into it.
+        match self.saved.returned.take() {
+            Some(text) => format!("{prompt}\n\nThe last function has returned this result: {text}"),
+            None => prompt,
+        }
     }
 
     fn tools(&self) -> Vec<ScriptTool> {
@@ -221,7 +241,8 @@ impl AiScript {
                 wait_file: function.wait_file.clone(),
             });
         }
-        let gathers = self.saved.position.as_ref().map(|position| self.definition.contexts.tools(position)).unwrap_or_default();
+        let gathers =
+            self.saved.position.as_ref().map(|position| self.definition.contexts.tools(position)).unwrap_or_default();
         let only_gathers = gathers.iter().any(|tool| tool.name == GATHER_SUBMIT);
         tools.extend(gathers);
         if !only_gathers {
@@ -306,7 +327,8 @@ impl AiScript {
     fn store(&mut self, output_key: Option<&str>, key: &str, answer: Json) {
         match output_key {
             Some(object) => {
-                let mut members = self.saved.global_data.get(object).and_then(Json::as_object).cloned().unwrap_or_default();
+                let mut members =
+                    self.saved.global_data.get(object).and_then(Json::as_object).cloned().unwrap_or_default();
                 members.insert(key.to_owned(), answer);
                 self.set_global_data(&json!({ object: members }));
             }
@@ -372,10 +394,13 @@ impl AiScript {
     /// The result of a function from its answer: an object with `response`, `action` and `post_process`.
     fn answer(&mut self, function: &Function, answer: &Json, now: Timestamp) -> ScriptStep {
         self.note_answer(&function.name, answer);
-        let text = response_text(answer).map(|text| self.expanded(&text, now));
+        let text = response_text(answer);
         let actions = answer.get("action").or_else(|| answer.get("actions")).unwrap_or(&Json::Null);
+        self.saved.returned.clone_from(&text);
         let actions = self.act(function, actions, now);
-        let after_reply = answer.get("post_process").and_then(super::params::flag).unwrap_or(false) && !actions.is_empty();
+        self.saved.returned = None;
+        let after_reply =
+            answer.get("post_process").and_then(super::params::flag).unwrap_or(false) && !actions.is_empty();
         let nothing = || if actions.is_empty() { "The function gave no response." } else { "Done." }.to_owned();
         let text = Ok(text.unwrap_or_else(nothing));
         ScriptStep::Result(ScriptResult { text, actions, after_reply })
@@ -390,7 +415,11 @@ impl AiScript {
     }
 
     fn question(&self) -> Option<(String, Map<String, Json>)> {
-        let own = self.saved.position.as_ref().and_then(|position| self.definition.contexts.context(position)?.post_prompt.clone());
+        let own = self
+            .saved
+            .position
+            .as_ref()
+            .and_then(|position| self.definition.contexts.context(position)?.post_prompt.clone());
         let prompt = own.or_else(|| self.definition.post_prompt.clone())?;
         Some((prompt, self.definition.post_prompt_model.clone()))
     }
@@ -432,7 +461,12 @@ impl AgentScript for AiScript {
             pronunciations: self.definition.pronunciations.clone(),
             interrupted_by: params.interruptible.map(|speech| Inputs { speech, digits: speech }),
             silence_prompt: params.attention_prompt.as_ref().map(|prompt| self.expanded(prompt, self.facts.created_at)),
-            times: AgentTimes { end_of_speech: params.end_of_speech, silence, silence_prompts, longest: params.hard_stop },
+            times: AgentTimes {
+                end_of_speech: params.end_of_speech,
+                silence,
+                silence_prompts,
+                longest: params.hard_stop,
+            },
             background: params.background_file.as_ref().map(|url| BackgroundAudio {
                 url: url.clone(),
                 gain_db: params.background_file_volume.min(0),
@@ -445,13 +479,13 @@ impl AgentScript for AiScript {
     fn begin(&mut self, now: Timestamp) -> Vec<ScriptRequest> {
         let includes = self.definition.includes.clone();
         let mut requests = Vec::new();
+        if !self.comes_back {
+            requests.extend(self.hook("startup_hook", json!({}), now));
+        }
         for (place, include) in includes.iter().enumerate() {
             let id = format!("include-{place}");
             self.await_answer(&id, Pending::Signatures(place));
             requests.push(ScriptRequest { id, request: self.post(&include.url, include.request(), now) });
-        }
-        if !self.comes_back {
-            requests.extend(self.hook("startup_hook", json!({}), now));
         }
         self.saved.began = self.saved.began.or(Some(now));
         requests
@@ -495,7 +529,7 @@ impl AgentScript for AiScript {
                 let Some(function) = self.functions.iter().find(|function| function.name == name).cloned() else {
                     return ScriptStep::failed("the function does not exist any more");
                 };
-                match answer.and_then(|answer| read_answer(answer)) {
+                match answer.and_then(read_answer) {
                     Ok(answer) => self.answer(&function, &answer, now),
                     Err(why) => {
                         self.note_answer(&name, &json!({ "error": why }));
@@ -517,9 +551,10 @@ impl AgentScript for AiScript {
                 let output = data_map::answered(&map, webhook, &data, answer, now);
                 match failed {
                     // Without an output for this case, the log of the call shows the failure.
-                    Some(why) if map.get("output").is_none() => {
-                        ScriptStep::Result(ScriptResult { text: Err(ToolFault::Failed(why)), ..ScriptResult::default() })
-                    }
+                    Some(why) if map.get("output").is_none() => ScriptStep::Result(ScriptResult {
+                        text: Err(ToolFault::Failed(why)),
+                        ..ScriptResult::default()
+                    }),
                     _ => self.answer(&function, &output, now),
                 }
             }
@@ -561,8 +596,8 @@ impl AgentScript for AiScript {
         actions
     }
 
-    fn end_question(&mut self, _why: EndReason, now: Timestamp) -> Option<EndQuestion> {
-        if self.returns {
+    fn end_question(&mut self, why: EndReason, now: Timestamp) -> Option<EndQuestion> {
+        if self.returns && why == EndReason::Stopped {
             return None;
         }
         let summarises = self.functions.iter().any(|function| function.name == "summarize_conversation");
@@ -577,7 +612,7 @@ impl AgentScript for AiScript {
     }
 
     fn end_report(&mut self, end: &ConversationSummary<'_>, now: Timestamp) -> Vec<ScriptRequest> {
-        if self.returns {
+        if self.returns && end.why == EndReason::Stopped {
             return Vec::new();
         }
         let mut requests = Vec::new();
@@ -619,7 +654,9 @@ fn native(name: &str) -> Option<ScriptTool> {
             "Waits for a number of seconds, without listening to the caller.",
             json!({ "seconds": { "type": "number", "description": "The number of seconds." } }),
         ),
-        "wait_for_user" => ("Waits until the caller speaks again. Use it when the caller wants to think or asks to wait.", json!({})),
+        "wait_for_user" => {
+            ("Waits until the caller speaks again. Use it when the caller wants to think or asks to wait.", json!({}))
+        }
         "adjust_response_latency" => (
             "Changes how long to wait after the caller has stopped speaking.",
             json!({ "milliseconds": { "type": "integer", "description": "The time in milliseconds, from 250 to 10000." } }),

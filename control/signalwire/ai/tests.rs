@@ -157,7 +157,14 @@ fn the_variables_of_the_document_are_posted_on_request() {
 #[test]
 fn wrong_calls_of_the_model_are_refused_and_do_no_harm() {
     let mut script = looking(json!({}));
-    let arguments = [("look", "[]"), ("look", "{"), ("none", "{}"), ("startup_hook", "{}"), ("next_step", "{}"), ("gather_submit", "{}")];
+    let arguments = [
+        ("look", "[]"),
+        ("look", "{"),
+        ("none", "{}"),
+        ("startup_hook", "{}"),
+        ("next_step", "{}"),
+        ("gather_submit", "{}"),
+    ];
     for (name, arguments) in arguments {
         let call = ScriptCall { id: "1".to_owned(), name: name.to_owned(), arguments: arguments.to_owned() };
         assert!(result_of(script.call(&call, now())).text.is_err(), "{name} {arguments}");
@@ -172,7 +179,12 @@ fn the_model_gets_the_response_or_the_reason_of_a_failure() {
     let mut script = looking(json!({}));
     assert_eq!(look(&mut script, &json!({"response": "It is ${plan}."})).text.unwrap(), "It is gold.");
     assert_eq!(look(&mut script, &json!({"response": {"tool_result": "a", "tool_prompt": "b"}})).text.unwrap(), "a\nb");
-    for answer in [Ok(response(500, "{}")), Ok(response(200, "<html>")), Ok(response(200, "[1]")), Err("no connection".to_owned())] {
+    for answer in [
+        Ok(response(500, "{}")),
+        Ok(response(200, "<html>")),
+        Ok(response(200, "[1]")),
+        Err("no connection".to_owned()),
+    ] {
         request_of(script.call(&call("look", &json!({})), now()));
         let step = script.answered("call_1", answer.as_ref().map_err(Clone::clone), now());
         assert!(result_of(step).text.is_err(), "{answer:?}");
@@ -182,7 +194,8 @@ fn the_model_gets_the_response_or_the_reason_of_a_failure() {
 #[test]
 fn post_process_runs_the_actions_after_the_next_words_of_the_model() {
     let mut script = looking(json!({}));
-    let result = look(&mut script, &json!({"response": "Say bye.", "action": [{"hangup": true}], "post_process": true}));
+    let result =
+        look(&mut script, &json!({"response": "Say bye.", "action": [{"hangup": true}], "post_process": true}));
     assert!(result.after_reply);
     assert_eq!(result.actions, [AgentAction::HangUp]);
     assert!(!look(&mut script, &json!({"response": "x", "post_process": true})).after_reply);
@@ -205,20 +218,28 @@ fn plain_actions_reach_the_engine() {
     assert_eq!(done[1], AgentAction::UserInput("Yes.".to_owned()));
     assert_eq!(done[2], AgentAction::WaitForCaller(true));
     assert!(matches!(&done[4], AgentAction::PlayBackground(audio) if audio.waits && audio.url == "http://h/a.wav"));
-    let holds: Vec<_> = done[5..8].iter().map(|action| match action {
-        AgentAction::Hold(length) => length.unwrap().as_secs(),
-        other => panic!("{other:?}"),
-    }).collect();
+    let holds: Vec<_> = done[5..8]
+        .iter()
+        .map(|action| match action {
+            AgentAction::Hold(length) => length.unwrap().as_secs(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
     assert_eq!(holds, [60, 90, 300], "a hold of more than 15 minutes has the default length");
     assert_eq!(done[9], AgentAction::SetHints(vec!["a".to_owned(), "b".to_owned()]));
     assert!(actions(&mut script, json!({"dance": true})).is_empty());
+    assert!(script.warnings[0].contains("the action dance is not served"));
+    assert_eq!(script.saved.log.last().unwrap()["warnings"].as_array().unwrap().len(), 1);
     assert!(actions(&mut script, json!("x")).is_empty());
 }
 
 #[test]
 fn data_is_set_and_unset_and_later_prompts_and_payloads_have_it() {
     let mut script = looking(json!({}));
-    actions(&mut script, json!([{"set_global_data": {"name": "Bo", "shop": "cars"}}, {"set_meta_data": {"seen": true}}]));
+    actions(
+        &mut script,
+        json!([{"set_global_data": {"name": "Bo", "shop": "cars"}}, {"set_meta_data": {"seen": true}}]),
+    );
     let body = body_of(&request_of(script.call(&call("other", &json!({})), now())));
     assert_eq!(body["global_data"], json!({"name": "Bo", "shop": "cars"}));
     assert_eq!(body["meta_data"], json!({"seen": true}), "both functions have the same URL");
@@ -246,7 +267,10 @@ fn a_document_can_forbid_what_answers_change() {
 fn settings_and_toggles_count_from_the_next_request_on() {
     let mut script = looking(json!({}));
     assert_eq!(offered(&mut script), ["look", "other", "hangup"]);
-    actions(&mut script, json!([{"settings": {"temperature": 0.1, "max-tokens": 20}}, {"toggle_functions": [{"function": ["other"], "active": "false"}]}]));
+    actions(
+        &mut script,
+        json!([{"settings": {"temperature": 0.1, "max-tokens": 20}}, {"toggle_functions": [{"function": ["other"], "active": "false"}]}]),
+    );
     assert_eq!(Json::from(script.turn(now()).model), json!({"temperature": 0.1, "max_tokens": 20}));
     assert_eq!(offered(&mut script), ["look", "hangup"]);
     assert!(result_of(script.call(&call("other", &json!({})), now())).text.is_err());
@@ -282,12 +306,16 @@ fn after_another_document_the_agent_comes_back_with_its_data_and_its_words() {
     assert_eq!(back.settings().opening, Opening::Say { text: "I am back.".to_owned(), interruptible: true });
     assert_eq!(back.saved.global_data["a"], 1);
     assert!(back.begin(now()).is_empty(), "the start is not reported twice");
+    assert!(back.turn(now()).prompt.ends_with("result: done"), "the model gets the result of the function");
+    assert!(!back.turn(now()).prompt.contains("result: done"));
 }
 
 #[test]
 fn a_transfer_has_a_destination() {
     let mut script = looking(json!({}));
-    for action in [json!({"transfer": "+15551230001"}), json!({"transfer": {"dest": "+15551230001", "summarize": true}})] {
+    for action in
+        [json!({"transfer": "+15551230001"}), json!({"transfer": {"dest": "+15551230001", "summarize": true}})]
+    {
         let done = actions(&mut script, json!([action]));
         assert_eq!(outcome(&done).then, Some(Continuation::Destination("+15551230001".to_owned())));
     }
@@ -298,10 +326,16 @@ fn a_transfer_has_a_destination() {
 #[test]
 fn a_context_switch_replaces_the_prompt_and_may_forget_the_dialogue() {
     let mut script = looking(json!({}));
-    let done = actions(&mut script, json!([{"context_switch": {"system_prompt": "You are support for ${caller_id_name}.", "user_prompt": "My bike broke."}}]));
+    let done = actions(
+        &mut script,
+        json!([{"context_switch": {"system_prompt": "You are support for ${caller_id_name}.", "user_prompt": "My bike broke."}}]),
+    );
     assert_eq!(done, [AgentAction::UserInput("My bike broke.".to_owned())]);
     assert_eq!(script.turn(now()).prompt, "You are support for Ann.");
-    let done = actions(&mut script, json!([{"context_switch": {"system_pom": [{"body": "Pay."}], "user_prompt": "Hi", "full_reset": true}}]));
+    let done = actions(
+        &mut script,
+        json!([{"context_switch": {"system_pom": [{"body": "Pay."}], "user_prompt": "Hi", "full_reset": true}}]),
+    );
     let [AgentAction::ReplaceHistory(messages)] = done.as_slice() else { panic!("{done:?}") };
     assert_eq!((messages[0].role, &*messages[0].text), (MessageRole::User, "Hi"));
     assert_eq!(script.turn(now()).prompt, "Pay.");
@@ -366,7 +400,10 @@ fn native_functions_need_no_web_server() {
     assert!(run("check_time", json!({})).text.unwrap().contains("February 03, 2026, 15:04:05"));
     assert_eq!(run("wait_seconds", json!({"seconds": 5})).actions, [AgentAction::Hold(Some(Duration::from_secs(5)))]);
     assert_eq!(run("wait_for_user", json!({})).actions, [AgentAction::WaitForCaller(true)]);
-    assert!(matches!(run("adjust_response_latency", json!({"milliseconds": 900})).actions[0], AgentAction::SetTimes(_)));
+    assert!(matches!(
+        run("adjust_response_latency", json!({"milliseconds": 900})).actions[0],
+        AgentAction::SetTimes(_)
+    ));
     assert_eq!(run("hangup", json!({})).actions, [AgentAction::HangUp]);
 }
 
@@ -407,14 +444,21 @@ fn functions_of_other_web_servers_are_asked_for_at_the_start() {
 
 #[test]
 fn the_report_after_the_conversation_has_the_summary_the_lines_and_the_calls() {
-    let mut script = looking(json!({"post_prompt": {"text": "Summarise as JSON.", "temperature": 0.1}, "post_prompt_url": "http://u:p@h/post"}));
+    let mut script = looking(
+        json!({"post_prompt": {"text": "Summarise as JSON.", "temperature": 0.1}, "post_prompt_url": "http://u:p@h/post"}),
+    );
     script.begin(now());
     look(&mut script, &json!({"response": "found"}));
     let question = script.end_question(EndReason::Caller, now()).unwrap();
     assert_eq!((question.prompt.as_str(), &question.model["temperature"]), ("Summarise as JSON.", &json!(0.1)));
     let line = |kind: LineKind, text: &str| DialogueLine { at: now(), kind, text: text.to_owned() };
-    let agent = LineKind::Agent { latency: Some(Duration::from_millis(500)), calls: vec![call("look", &json!({"what": "x"}))] };
-    let dialogue = [line(LineKind::Caller, "Hi"), line(agent, "Hello there"), line(LineKind::Tool { id: "call_1".to_owned() }, "found")];
+    let agent =
+        LineKind::Agent { latency: Some(Duration::from_millis(500)), calls: vec![call("look", &json!({"what": "x"}))] };
+    let dialogue = [
+        line(LineKind::Caller, "Hi"),
+        line(agent, "Hello there"),
+        line(LineKind::Tool { id: "call_1".to_owned() }, "found"),
+    ];
     let end = ConversationSummary {
         why: EndReason::Caller,
         began: now(),
@@ -441,12 +485,22 @@ fn the_report_after_the_conversation_has_the_summary_the_lines_and_the_calls() {
 #[test]
 fn hooks_at_the_end_are_functions_of_the_document() {
     let hook = |name: &str| json!({"function": name, "description": "d", "web_hook_url": "http://h/"});
-    let mut script = script(json!({"prompt": "x", "SWAIG": {"functions": [hook("hangup_hook"), hook("summarize_conversation")]}}));
+    let mut script =
+        script(json!({"prompt": "x", "SWAIG": {"functions": [hook("hangup_hook"), hook("summarize_conversation")]}}));
     assert_eq!(offered(&mut script), ["hangup"]);
     assert!(script.end_question(EndReason::HungUp, now()).is_some());
-    let end = ConversationSummary { why: EndReason::HungUp, began: now(), ended: now(), dialogue: &[], answer: Some(Ok("short".to_owned())) };
+    let end = ConversationSummary {
+        why: EndReason::HungUp,
+        began: now(),
+        ended: now(),
+        dialogue: &[],
+        answer: Some(Ok("short".to_owned())),
+    };
     let requests = script.end_report(&end, now());
-    assert_eq!(requests.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["summarize_conversation", "hangup_hook"]);
+    assert_eq!(
+        requests.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(),
+        ["summarize_conversation", "hangup_hook"]
+    );
     assert_eq!(body_of(&requests[0])["argument"]["parsed"], json!([{"summary": "short"}]));
 }
 

@@ -639,7 +639,9 @@ mod tests {
     fn commands_for_an_agent_become_requests_to_its_conversation() {
         let asked = |name: &str, params: &str| commanded(&format!("calling.{name}"), params);
         let message = asked("ai_message", r#"{"role":"user","message_text":"Hi","global_data":{"a":1}}"#);
-        let [Command::AskConversation(ConversationRequest::ToScript(data)), Command::AskConversation(request)] = &*message else {
+        let [Command::AskConversation(ConversationRequest::ToScript(data)), Command::AskConversation(request)] =
+            &*message
+        else {
             panic!("{message:?}")
         };
         assert_eq!(&**data, r#"{"global_data":{"a":1}}"#);

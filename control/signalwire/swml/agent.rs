@@ -75,7 +75,11 @@ impl Interpreter {
     ///
     /// # Errors
     /// The errors of [`Interpreter::next`].
-    pub(super) fn agent_left(&mut self, method: &str, facts: Option<&ConversationFacts>) -> Result<Option<Next>, Fault> {
+    pub(super) fn agent_left(
+        &mut self,
+        method: &str,
+        facts: Option<&ConversationFacts>,
+    ) -> Result<Option<Next>, Fault> {
         let text = match facts.map(|facts| &facts.status) {
             Some(ConversationStatus::Ended(text)) => text.as_deref(),
             Some(ConversationStatus::Failed { why, .. }) => {
@@ -88,6 +92,9 @@ impl Interpreter {
         self.set("return_value", "success");
         let Some(outcome) = text.and_then(|text| serde_json::from_str::<Outcome>(text).ok()) else { return Ok(None) };
         self.memory.global_data = serde_json::to_string(&outcome.global_data).ok();
+        for warning in outcome.warnings {
+            self.warn(Code::MethodExecuteFailed, warning);
+        }
         match outcome.then {
             None => Ok(None),
             Some(Continuation::Transfer(document)) => {
@@ -162,7 +169,8 @@ impl Interpreter {
         let (mut out, mut rest) = (String::new(), text);
         while let Some(at) = rest.find(['$', '%']) {
             let (before, placeholder) = rest.split_at(at);
-            let inner = placeholder.get(1..).and_then(|inner| inner.strip_prefix('{')).and_then(|inner| inner.split_once('}'));
+            let inner =
+                placeholder.get(1..).and_then(|inner| inner.strip_prefix('{')).and_then(|inner| inner.split_once('}'));
             let Some((inner, after)) = inner.filter(|(inner, _)| self.is_of_script(inner, variables)) else {
                 out.push_str(before);
                 out.push_str(placeholder.get(..1).unwrap_or_default());
@@ -239,7 +247,7 @@ mod tests {
 
     fn ended(then: Option<Continuation>) -> ConversationStatus {
         let global_data = json!({"a": 2}).as_object().unwrap().clone();
-        ConversationStatus::Ended(serde_json::to_string(&Outcome { then, global_data }).ok())
+        ConversationStatus::Ended(serde_json::to_string(&Outcome { then, global_data, warnings: Vec::new() }).ok())
     }
 
     fn next_text(machine: &mut Interpreter) -> String {
@@ -331,7 +339,8 @@ mod tests {
 
     #[test]
     fn a_wrong_definition_is_a_warning_and_parts_without_effect_too() {
-        let mut machine = Interpreter::read(b"sections: {main: [{ai: {prompt: {temperature: 1}}}]}", Object::default()).unwrap();
+        let mut machine =
+            Interpreter::read(b"sections: {main: [{ai: {prompt: {temperature: 1}}}]}", Object::default()).unwrap();
         assert_eq!(machine.next().unwrap(), Next::End);
         assert!(machine.warnings()[0].to_string().contains("prompt has neither text nor pom"));
         assert!(machine.refused.is_some());

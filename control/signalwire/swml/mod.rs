@@ -58,9 +58,9 @@ use tandem_webhooks::{RetryPolicy, SignInput, SignedRequest};
 use url::Url;
 
 use self::script::LegScript;
+pub(super) use self::signed_request::sign;
 #[cfg(any(test, feature = "testing"))]
 pub use self::testing::serves;
-pub(super) use self::signed_request::sign;
 pub(super) use self::text::is_document;
 use super::ai::AiScript;
 use super::{Family, Ids, Provider as _, SignalWire};

@@ -285,7 +285,8 @@ async fn the_probability_that_the_speaker_has_finished_comes_with_the_final_word
         r#"{"type":"Results","is_final":true,"from_finalize":true,"end_of_turn":0.25,"channel":{"alternatives":[{"transcript":"my number is"}]}}"#,
         r#"{"type":"Results","is_final":true,"from_finalize":true,"end_of_turn":1.5,"channel":{"alternatives":[{"transcript":""}]}}"#,
     ];
-    let last = r#"{"type":"Results","is_final":true,"speech_final":true,"channel":{"alternatives":[{"transcript":"bye"}]}}"#;
+    let last =
+        r#"{"type":"Results","is_final":true,"speech_final":true,"channel":{"alternatives":[{"transcript":"bye"}]}}"#;
     let (address, _engine) = live_engine(LINES, last).await;
     let recogniser = recogniser(Stt::WebSocket(format!("ws://{address}/v1/listen").parse().unwrap()));
     let mut session = recogniser.listen(&RecognitionSpec::default()).unwrap();

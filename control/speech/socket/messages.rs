@@ -84,7 +84,9 @@ impl Protocol {
             self.key.as_ref().map(|key| (name.to_owned(), format!("{scheme}{}", key.expose())))
         };
         match self.interface {
-            SocketInterface::ElevenLabs | SocketInterface::ElevenLabsMulti => key("xi-api-key", "").into_iter().collect(),
+            SocketInterface::ElevenLabs | SocketInterface::ElevenLabsMulti => {
+                key("xi-api-key", "").into_iter().collect()
+            }
             SocketInterface::Deepgram => key("Authorization", "Token ").into_iter().collect(),
             SocketInterface::Cartesia => {
                 let version = ("Cartesia-Version".to_owned(), CARTESIA_VERSION.to_owned());
@@ -290,7 +292,8 @@ mod tests {
 
     #[test]
     fn elevenlabs_gets_one_text_and_its_end() {
-        let one = protocol("wss://h/v1/text-to-speech/{voice}/stream-input?output_format=mp3_44100", "eleven_flash_v2_5");
+        let one =
+            protocol("wss://h/v1/text-to-speech/{voice}/stream-input?output_format=mp3_44100", "eleven_flash_v2_5");
         assert_eq!(
             one.target("a/b"),
             "wss://h/v1/text-to-speech/a%2Fb/stream-input?output_format=ulaw_8000&inactivity_timeout=180&\
@@ -328,10 +331,14 @@ mod tests {
         assert_eq!(cartesia.cancel("c1").unwrap(), r#"{"cancel":true,"context_id":"c1"}"#);
         let headers = cartesia.headers();
         assert!(headers.contains(&("X-API-Key".to_owned(), "s3cret".to_owned())), "{headers:?}");
-        let chunk = r#"{"type":"chunk","context_id":"c1","data":"//8=","done":false,"status_code":206,"step_time":1.5}"#;
+        let chunk =
+            r#"{"type":"chunk","context_id":"c1","data":"//8=","done":false,"status_code":206,"step_time":1.5}"#;
         assert_eq!(cartesia.read(chunk, "c1"), Answer::Samples(vec![0, 0]));
         assert_eq!(cartesia.read(chunk, "c2"), Answer::Nothing, "it belongs to a cancelled text");
-        assert_eq!(cartesia.read(r#"{"type":"done","context_id":"c1","done":true,"status_code":200}"#, "c1"), Answer::Done);
+        assert_eq!(
+            cartesia.read(r#"{"type":"done","context_id":"c1","done":true,"status_code":200}"#, "c1"),
+            Answer::Done
+        );
         let error = r#"{"type":"error","done":true,"title":"Invalid voice","message":"no such id","status_code":400}"#;
         assert!(matches!(cartesia.read(error, "c1"), Answer::Failed(why) if why.contains("Invalid voice")));
     }

@@ -247,13 +247,14 @@ impl Own<'_> {
 }
 
 /// The definition of an agent: the members of `base`, replaced by those of the request.
-fn merged(base: Value, mut definition: Value) -> Value {
+fn merged(base: Value, definition: Map<String, Value>) -> Value {
+    let mut definition = definition;
     let mut assistant = base;
-    if let (Some(assistant), Some(own)) = (assistant.as_object_mut(), definition["assistant"].as_object_mut()) {
-        assistant.extend(std::mem::take(own));
+    if let (Some(assistant), Some(Value::Object(own))) = (assistant.as_object_mut(), definition.remove("assistant")) {
+        assistant.extend(own);
     }
-    definition["assistant"] = assistant;
-    definition
+    definition.insert("assistant".to_owned(), assistant);
+    Value::Object(definition)
 }
 
 /// Does the same as [`settle`] for a conversation.
@@ -262,7 +263,8 @@ pub(super) fn settle_spec(spec: &mut ConversationSpec, own: &Own<'_>, id: u128) 
         spec.id = Some(ConversationId(id));
         return Ok(Begun::Relay(ConversationId(id)));
     };
-    let definition: Value = agent.script.take().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    let definition: Map<String, Value> =
+        agent.script.take().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     if agent.name.is_empty() {
         let named = own.model.and_then(|model| own.agents.get(model));
         let fits = named.or_else(|| own.agents.default_agent()).ok_or_else(|| ApiError::missing("assistant"))?;
@@ -270,7 +272,8 @@ pub(super) fn settle_spec(spec: &mut ConversationSpec, own: &Own<'_>, id: u128) 
     }
     if let Some(configured) = own.agents.find(own.account, &agent.name) {
         // The configuration defines the agent, unless the request brings tools.
-        if definition["assistant"]["tools"].as_array().is_some_and(|tools| !tools.is_empty()) {
+        let tools = definition.get("assistant").and_then(|own| own.get("tools")).and_then(Value::as_array);
+        if tools.is_some_and(|tools| !tools.is_empty()) {
             let base = json!({ "instructions": configured.prompt });
             agent.script = Some(merged(base, definition).to_string().into());
         }

@@ -70,12 +70,10 @@ fn spec(
     digits: bool,
 ) -> Result<ConversationSpec, ApiError> {
     // The server has its own speech engines.
-    (
-        top.text("tts_provider")?,
-        top.text("provider")?,
-        top.object("structured_provider")?,
-        top.object("voice_settings")?,
-    );
+    top.text("tts_provider")?;
+    top.text("provider")?;
+    top.object("structured_provider")?;
+    top.object("voice_settings")?;
     let interruptions = top.object("interruption_settings")?;
     let interrupted_by =
         first_word(&[(top, "interruptible"), (interruptions, "interruptible"), (nested, "interruptible")])?;
@@ -135,7 +133,9 @@ fn languages(parameters: Parameters<'_>) -> Result<Vec<(String, LanguageSettings
     }
     let one = |entry: &Value| {
         let entry = entry.as_object().map(Parameters).ok_or_else(|| ApiError::wrong_type(NAME, "array"))?;
-        (entry.text("tts_provider")?, entry.text("transcription_provider")?, entry.object("voice_settings")?);
+        entry.text("tts_provider")?;
+        entry.text("transcription_provider")?;
+        entry.object("voice_settings")?;
         Ok((entry.required("language")?.to_owned(), settings(entry)?))
     };
     all.iter().map(one).collect::<Result<_, _>>().map_err(|error: ApiError| error.within(NAME))

@@ -69,7 +69,10 @@ async fn the_first_server_with_a_model_that_chats_is_used_and_the_model_is_loade
     assert_eq!((model.name.as_deref(), model.source.as_str()), (Some("llama3.2:3b"), "vLLM"));
     assert!(model.thinks_not && model.first_answer.is_some());
     let asked = chat.asked.lock().unwrap().clone();
-    assert_eq!((&asked[0]["model"], &asked[0]["messages"][0]["content"]), (&json!("llama3.2:3b"), &json!("You are brief.")));
+    assert_eq!(
+        (&asked[0]["model"], &asked[0]["messages"][0]["content"]),
+        (&json!("llama3.2:3b"), &json!("You are brief."))
+    );
 }
 
 #[tokio::test]
@@ -83,14 +86,16 @@ async fn a_server_that_refuses_a_field_is_asked_without_it() {
 
 #[tokio::test]
 async fn the_server_of_the_environment_comes_first_and_only_it_gets_the_key() {
-    let (own, usual) = (Server { models: vec!["a"], ..Server::default() }, Server { models: vec!["b"], ..Server::default() });
+    let (own, usual) =
+        (Server { models: vec!["a"], ..Server::default() }, Server { models: vec!["b"], ..Server::default() });
     let (base, other) = (own.start().await, usual.start().await);
     let usual_places = [("Ollama", other.as_str())];
     let model = find_model(None, &environment(Some(&base), Some("secret")), &usual_places, "p").await.ok().unwrap();
     assert_eq!((model.name.as_deref(), model.source.as_str()), (Some("a"), "OPENAI_BASE_URL"));
     assert_eq!(*own.keys.lock().unwrap(), ["Bearer secret"]);
     // The server of the environment does not run.
-    let model = find_model(None, &environment(Some(&nothing()), Some("secret")), &usual_places, "p").await.ok().unwrap();
+    let model =
+        find_model(None, &environment(Some(&nothing()), Some("secret")), &usual_places, "p").await.ok().unwrap();
     assert_eq!((model.name.as_deref(), model.key), (Some("b"), None));
     assert_eq!(*usual.keys.lock().unwrap(), [""]);
 }
@@ -101,7 +106,10 @@ async fn a_named_model_is_not_searched() {
     let url = server.start().await;
     let named = format!("{url}/#other");
     let model = find_model(Some(&named), &environment(None, Some("k")), &[], "p").await.ok().unwrap();
-    assert_eq!((model.url.as_str(), model.name.as_deref(), model.key.as_deref()), (url.as_str(), Some("other"), Some("k")));
+    assert_eq!(
+        (model.url.as_str(), model.name.as_deref(), model.key.as_deref()),
+        (url.as_str(), Some("other"), Some("k"))
+    );
     let realtime = find_model(Some("wss://models.example/v1/realtime#r"), &environment(None, None), &[], "p").await;
     assert!(realtime.ok().unwrap().is_realtime());
     let fault = text(find_model(Some("qwen3"), &environment(None, None), &[], "p").await.err().unwrap());
@@ -118,7 +126,9 @@ async fn without_a_model_the_error_says_what_was_tried_and_which_command_starts_
     let failure = find_model(None, &environment(None, None), &usual, "p").await.err().unwrap();
     assert!(matches!(failure, Failure::Environment(_)));
     let text = text(failure);
-    for part in ["ollama pull llama3.2:3b", "llama-server --jinja --port 8080", "nothing listens there", "--model", &nobody] {
+    for part in
+        ["ollama pull llama3.2:3b", "llama-server --jinja --port 8080", "nothing listens there", "--model", &nobody]
+    {
         assert!(text.contains(part), "{part}: {text}");
     }
 }
@@ -128,7 +138,15 @@ fn models_that_do_not_chat_are_left_out() {
     assert_eq!(choose(&["text-embedding-nomic-embed-text-v1.5", "qwen2.5-7b-instruct"]), Some("qwen2.5-7b-instruct"));
     assert_eq!(choose(&["/models/Qwen3-4B-Q4_K_M.gguf"]), Some("/models/Qwen3-4B-Q4_K_M.gguf"));
     assert_eq!(choose(&["whisper-large-v3", "kokoro", "bge-m3"]), None);
-    let openai = ["dall-e-3", "gpt-4.1", "gpt-4o-mini", "gpt-4.1-mini", "gpt-4.1-mini-2025-04-14", "gpt-4o-mini-audio-preview", "o3"];
+    let openai = [
+        "dall-e-3",
+        "gpt-4.1",
+        "gpt-4o-mini",
+        "gpt-4.1-mini",
+        "gpt-4.1-mini-2025-04-14",
+        "gpt-4o-mini-audio-preview",
+        "o3",
+    ];
     assert_eq!(small_of_openai(&openai), Some("gpt-4o-mini"));
 }
 
@@ -177,7 +195,9 @@ fn config_with_agent() -> Config {
 fn the_description_names_the_model_and_the_command_for_missing_speech() {
     let agent = agent("http://me:password@127.0.0.1:11434/v1");
     let text = agent.describe(&Config::default(), Paint::for_stream(&std::fs::File::open("/dev/null").unwrap()));
-    for part in ["7 at http://127.0.0.1:11434/v1 (Ollama); its first answer took 1.3 s", "espeak-ng", INSTALL, "cargo build"] {
+    for part in
+        ["7 at http://127.0.0.1:11434/v1 (Ollama); its first answer took 1.3 s", "espeak-ng", INSTALL, "cargo build"]
+    {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(!text.contains("password") && !text.contains("secret"), "{text}");

@@ -7,16 +7,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tandem_call::command::{Accepted, Refused};
-use tandem_call::conversation::{
-    AgentFacts, ConversationFacts, ConversationStatus, ConversationTarget, Utterance,
-};
+use tandem_call::conversation::{AgentFacts, ConversationFacts, ConversationStatus, ConversationTarget, Utterance};
 use tandem_call::event::{DialStatus, MachineFacts, ReferFacts, ReferState};
 use tandem_call::fetch::FetchReason;
 use tandem_call::machine_detection::DetectionResult;
+use tandem_call::program::instruction::Converse;
 use tandem_call::queue::{QueueOutcome, QueueResult};
 use tandem_call::recognition::RecognisedText;
 use tandem_call::recording::{Recording, RecordingStatus};
-use tandem_call::program::instruction::Converse;
 use tandem_call::stream::{StreamFacts, StreamFault, StreamStatus};
 use tandem_id::{ConversationId, FetchId, LegId, QueueId, RecordingId, StreamId};
 
@@ -157,7 +155,7 @@ fn conversed(converse: &Converse, succeeds: bool) -> FetchReason {
     let document = serde_json::json!({"sections": {"main": [{"play": "say:aside ${n}"}]}});
     let then = seed.saved.is_none().then(|| Continuation::Return { document, saved: Box::default() });
     let global_data = seed.global_data.into_iter().chain([("known".to_owned(), true.into())]).collect();
-    let text = serde_json::to_string(&Outcome { then, global_data }).ok();
+    let text = serde_json::to_string(&Outcome { then, global_data, warnings: Vec::new() }).ok();
     let failed = || StreamFault::Internal.because("no agent");
     let status = match succeeds {
         true => ConversationStatus::Ended(text),
