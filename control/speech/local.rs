@@ -233,7 +233,8 @@ impl LocalSpeech {
 /// Returns the reason why a request to the child failed. `why` is the error of the request. A child that gave no answer has
 /// most likely ended.
 pub(crate) fn fault_of(why: &str) -> String {
-    let is_busy = ["429", "503"].iter().any(|status| why.contains(status));
+    let answers = ["the engine answered 429", "the engine answered 503", "HTTP error: 429", "HTTP error: 503"];
+    let is_busy = answers.iter().any(|answer| why.contains(answer));
     match why.contains("the engine answered") {
         _ if is_busy => LocalFault::Busy(why.to_owned()).to_string(),
         true => why.to_owned(),

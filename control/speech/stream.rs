@@ -131,6 +131,10 @@ impl Voice {
                     continue;
                 }
             };
+            // An engine has no sound for a text without a letter, such as "...".
+            if !text.contains(char::is_alphanumeric) {
+                continue;
+            }
             let mut words = Speech { text, ssml: false, ..speech.clone() };
             if let Some(samples) = self.known(&key(&voicing.identity, &words)).await {
                 send(sender, samples).await;
@@ -143,9 +147,11 @@ impl Voice {
                 };
                 failed = true;
                 self.timings.count(Count::TtsFailed, 1);
-                *self.retry_at.lock() = Some(Instant::now() + ENGINE_RETRY_AFTER);
-                let seconds = ENGINE_RETRY_AFTER.as_secs();
-                let why = format!("speech.tts: {why}; {ESPEAK_SPEAKS} for {seconds} s");
+                // An engine with much work has not failed.
+                if !matches!(why, SpeechError::Busy) {
+                    *self.retry_at.lock() = Some(Instant::now() + ENGINE_RETRY_AFTER);
+                }
+                let why = format!("speech.tts: {why}; {ESPEAK_SPEAKS}");
                 let _ = sender.send(Ok(SpokenPart::InsteadOf(why))).await;
                 words.text = rest(&words.text, heard).to_owned();
             }

@@ -63,6 +63,11 @@ impl WavStream {
 
     /// Returns the last samples.
     pub(super) fn finish(&mut self) -> Result<Vec<i16>, String> {
+        if let (Some(left), Some((format, _))) = (self.left, &self.format)
+            && left >= format.block() as u64
+        {
+            return Err("the audio is not complete".to_owned());
+        }
         let (_, resampler) = self.format.as_mut().ok_or("the audio is not a WAV file")?;
         let mut samples = Vec::new();
         resampler.finish(&mut samples);

@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::Method;
 use bytes::Bytes;
+use http::Method;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tandem_accounts::Account;
@@ -23,7 +23,7 @@ use tandem_dialect::agent::{
     AgentAction, AgentScript, AgentSettings, AgentTimes, Opening, Request, Response, ScriptCall, ScriptRequest,
     ScriptResult, ScriptStep, ScriptTool, ToolFault, TurnSettings,
 };
-use tandem_http::Timeouts;
+use tandem_dialect::script::Timeouts;
 
 use self::tool::{Called, Tool};
 use super::{id, sign, time};
@@ -140,7 +140,12 @@ impl Assistant {
         timeout: Duration,
         now: Timestamp,
     ) -> Request {
-        if !body.is_empty() {
+        // A tool may give its own media type, but not the sender and the signature.
+        let is_own =
+            |name: &str| name.eq_ignore_ascii_case("user-agent") || name.to_ascii_lowercase().starts_with("telnyx-");
+        headers.retain(|(name, _)| !is_own(name));
+        let has_type = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+        if !body.is_empty() && !has_type {
             headers.push(("Content-Type".to_owned(), "application/json".to_owned()));
         }
         headers.push(("User-Agent".to_owned(), "telnyx-webhooks".to_owned()));

@@ -360,7 +360,8 @@ impl Connection<'_> {
 
     /// Waits for a result, and sends it.
     fn wait(&mut self, time: Duration) -> Result<(), Error> {
-        if self.waiting.iter().all(|waiting| waiting.outcome.is_none()) {
+        // A later result may be there already; it waits for those before it.
+        if self.waiting.front().is_none_or(|first| first.outcome.is_none()) {
             let (job, outcome) =
                 self.results.recv_timeout(time).map_err(|_| Error::Io(io::ErrorKind::TimedOut.into()))?;
             self.take_result(job, outcome)?;

@@ -72,10 +72,17 @@ fn begin(service: &Service, body: &[u8]) -> Result<(u32, bool, Pieces), (u16, St
     let (sender, pieces) = mpsc::sync_channel(MAX_WAITING);
     let voice: Arc<dyn Speak> = Arc::clone(voice);
     let job = move || {
-        let done = voice.speak(&body.input, &options, &mut |samples| push(&sender, samples.to_vec()));
-        if let Err(error) = done {
-            // The client may be gone.
-            let _ = sender.try_send(Err(error));
+        let mut is_whole = true;
+        let done = voice.speak(&body.input, &options, &mut |samples| {
+            let flow = push(&sender, Ok(samples.to_vec()));
+            is_whole &= flow.is_continue();
+            flow
+        });
+        match done {
+            // An empty piece is the end. Without it, the audio is not complete.
+            Ok(()) if is_whole => drop(push(&sender, Ok(Vec::new()))),
+            Ok(()) => {}
+            Err(error) => drop(push(&sender, Err(error))),
         }
     };
     // A text of a call is urgent: the caller hears silence until it is spoken.
@@ -84,9 +91,8 @@ fn begin(service: &Service, body: &[u8]) -> Result<(u32, bool, Pieces), (u16, St
 }
 
 /// Gives a piece to the connection. Waits for a slow client for at most [`STALLED`].
-fn push(sender: &mpsc::SyncSender<Result<Vec<i16>, String>>, samples: Vec<i16>) -> ControlFlow<()> {
+fn push(sender: &mpsc::SyncSender<Result<Vec<i16>, String>>, mut piece: Result<Vec<i16>, String>) -> ControlFlow<()> {
     const STEP: Duration = Duration::from_millis(5);
-    let mut piece = Ok(samples);
     for _ in 0..STALLED.as_millis() / STEP.as_millis() {
         piece = match sender.try_send(piece) {
             Ok(()) => return ControlFlow::Continue(()),
@@ -99,8 +105,7 @@ fn push(sender: &mpsc::SyncSender<Result<Vec<i16>, String>>, samples: Vec<i16>) 
 }
 
 fn write(rate: u32, is_wav: bool, pieces: &Pieces, writer: &mut impl Write, keeps: bool) -> io::Result<bool> {
-    // A text without words is silence, not an error.
-    let first = pieces.recv().unwrap_or_else(|_| Ok(Vec::new()));
+    let first = pieces.recv().unwrap_or_else(|_| Err("the voice has failed".to_owned()));
     let first = match first {
         Ok(first) => first,
         Err(error) => {
@@ -114,13 +119,15 @@ fn write(rate: u32, is_wav: bool, pieces: &Pieces, writer: &mut impl Write, keep
         message::chunk(writer, &wav::header(rate, u32::MAX - 36))?;
     }
     let octets = |samples: Vec<i16>| samples.into_iter().flat_map(i16::to_le_bytes).collect::<Vec<u8>>();
-    message::chunk(writer, &octets(first))?;
-    while let Ok(piece) = pieces.recv() {
-        match piece {
-            Ok(samples) => message::chunk(writer, &octets(samples))?,
+    // A text without words is silence, not an error.
+    let mut piece = first;
+    while !piece.is_empty() {
+        message::chunk(writer, &octets(piece))?;
+        piece = match pieces.recv() {
+            Ok(Ok(samples)) => samples,
             // Without the end of the chunks, the client sees that the audio is not complete.
-            Err(_) => return Ok(false),
-        }
+            Ok(Err(_)) | Err(_) => return Ok(false),
+        };
     }
     message::end_chunks(writer)?;
     Ok(keeps)

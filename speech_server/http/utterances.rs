@@ -148,8 +148,8 @@ mod tests {
         assert!(utterances.is_speech());
         assert_eq!(push(&mut utterances, 0.1, 10), [Change::ProbablyEnds, Change::Ends]);
         let (begin, length) = utterances.times();
-        assert!((begin - 49.0 * 0.032 + 0.4).abs() < 0.05 && (length - 1.36).abs() < 0.05, "{begin} {length}");
-        assert_eq!(utterances.end().unwrap().len(), 3_200 + 30 * 256 - 256 + 256);
+        assert!((begin - 51.0 * 0.032 + 0.4).abs() < 0.001 && (length - 1.328).abs() < 0.001, "{begin} {length}");
+        assert_eq!(utterances.end().unwrap().len(), 3_200 + 29 * 256);
         assert_eq!(utterances.end(), None);
     }
 

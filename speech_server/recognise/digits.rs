@@ -60,6 +60,8 @@ pub(super) fn written(text: &str) -> String {
     let mut after = "";
     let mut index = 0;
     let mut is_joined = false;
+    // Whether the last word was a ten (`twenty` to `ninety`), which a digit completes.
+    let mut after_ten = false;
     while let Some(word) = words.get(index) {
         index += 1;
         let repeats = REPEATS.iter().find(|(name, _)| word.core.eq_ignore_ascii_case(name));
@@ -69,7 +71,7 @@ pub(super) fn written(text: &str) -> String {
             after = words.get(index).map_or("", |next| next.after);
             index += 1;
         } else if let Some(digits) = &word.digits {
-            append(&mut number, digits, word.core);
+            append(&mut number, digits, word.core, &mut after_ten);
             after = word.after;
         } else if let Some((_, digit)) = HOMOPHONES
             .iter()
@@ -110,13 +112,13 @@ fn flush(out: &mut String, number: &mut String, after: &str, is_joined: &mut boo
 }
 
 /// Appends digits to a number. `twenty` and `one` are 21.
-fn append(number: &mut String, digits: &str, word: &str) {
+fn append(number: &mut String, digits: &str, word: &str, after_ten: &mut bool) {
     let is_spelled = !word.starts_with(|first: char| first.is_ascii_digit());
-    let is_ten = number.len() >= 2 && number.ends_with('0') && !number.ends_with("00") && !number.ends_with("10");
-    if is_spelled && is_ten && digits.len() == 1 && digits != "0" {
+    if is_spelled && *after_ten && digits.len() == 1 && digits != "0" && number.ends_with('0') {
         number.pop();
     }
     number.push_str(digits);
+    *after_ten = is_spelled && digits.len() == 2 && digits.ends_with('0') && digits != "10";
 }
 
 fn read(word: &str) -> Word<'_> {
@@ -144,6 +146,9 @@ mod tests {
             ("Four, seven, one.", "471."),
             ("oh double five triple two", "055222"),
             ("twenty one", "21"),
+            ("two oh five", "205"),
+            ("five zero one four", "5014"),
+            ("two zero one", "201"),
             ("Twenty-one, please.", "21, please."),
             ("nineteen eighty four", "1984"),
             ("ten zero", "100"),

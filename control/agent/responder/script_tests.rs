@@ -464,7 +464,7 @@ fn requests_at_the_start_are_sent_once_and_their_actions_run() {
     let script = TestScript::default();
     script.0.lock().unwrap().hooks = (0..9).map(|number| web_request(&format!("hook{number}"))).collect();
     let mut stage = script.stage();
-    assert_eq!(sent(&stage).len(), 4, "the number is limited");
+    assert_eq!(sent(&stage).len(), 8, "the number is limited");
     script.acts([AgentAction::Say("Welcome back.".to_owned())]);
     stage.web_answers("hook1", 200, "");
     stage.web_answers("hook1", 200, "");

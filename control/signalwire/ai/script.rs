@@ -530,7 +530,13 @@ impl AgentScript for AiScript {
                     return ScriptStep::failed("the function does not exist any more");
                 };
                 match answer.and_then(read_answer) {
-                    Ok(answer) => self.answer(&function, &answer, now),
+                    Ok(mut answer) => {
+                        // A DataMap has expanded its output already, and what it inserted is not expanded again.
+                        if let Some(Json::String(text)) = answer.get_mut("response") {
+                            *text = self.expanded(text, now);
+                        }
+                        self.answer(&function, &answer, now)
+                    }
                     Err(why) => {
                         self.note_answer(&name, &json!({ "error": why }));
                         ScriptStep::failed(why)

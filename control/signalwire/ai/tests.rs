@@ -431,9 +431,9 @@ fn functions_of_other_web_servers_are_asked_for_at_the_start() {
         "includes": [{"url": "http://u:p@far/swaig", "functions": ["far"], "meta_data": {"k": 1}}],
         "functions": [{"function": "startup_hook", "description": "d", "web_hook_url": "http://h/"}]}}));
     let requests = script.begin(now());
-    assert_eq!(requests.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["include-0", "startup_hook"]);
-    assert_eq!(body_of(&requests[0])["action"], "get_signature");
-    assert_eq!(body_of(&requests[1])["function"], "startup_hook");
+    assert_eq!(requests.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["startup_hook", "include-0"]);
+    assert_eq!(body_of(&requests[0])["function"], "startup_hook");
+    assert_eq!(body_of(&requests[1])["action"], "get_signature");
     let answer = response(200, r#"[{"function":"far","description":"d"}]"#);
     result_of(script.answered("include-0", Ok(&answer), now()));
     result_of(script.answered("startup_hook", Ok(&response(200, "{}")), now()));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::http::Method;
+use http::Method;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tandem_accounts::Account;
