@@ -215,7 +215,7 @@ causes! {
             "Check that the engine runs and that the URL of speech.stt, with its path, and the key are right. The message has the engine's answer."
             "A URL of this form is complete: `http://127.0.0.1:8000/v1/audio/transcriptions`. A caller can still press keys.";
         SpeechNotInstalled "speech-not-installed"
-            "The speech engine on this computer (\"local\" in [speech]) is not installed, or has no models."
+            "The speech engine on this computer (the setting \"local\" of the table speech) is not installed, or has no models."
             "Run `tandem speech install`. It fetches the models; no restart is needed."
             "The server runs the program `tandem-speech`, which must be beside the program `tandem` or in PATH. Until it is there, espeak-ng speaks, and callers can press keys. [speech.md](speech.md#local) has the details.";
         LocalSpeechBusy "local-speech-busy"
