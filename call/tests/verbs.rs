@@ -718,7 +718,7 @@ fn partial_results_of_a_conversation_are_reported_and_it_goes_on() {
     assert!(script.has_event(partial));
     assert_eq!(script.last_url(), None);
     script.conversation_is(leg, ConversationStatus::Ended(None));
-    assert_eq!(script.last_url(), Some("https://app.test/conversed"));
+    assert_eq!(script.last_url(), Some("http://app.test/conversed"));
 }
 
 #[test]
@@ -742,7 +742,7 @@ fn an_interrupted_conversation_runs_the_program_then_the_agent_then_the_rest_of_
     assert_eq!(spec, Some(&ConversationTarget::Agent(agent.clone())));
     // The agent has the action of the first conversation, and the document after it still waits.
     script.conversation_is(leg, ConversationStatus::Ended(None));
-    assert_eq!(script.last_url(), Some("https://app.test/conversed"));
+    assert_eq!(script.last_url(), Some("http://app.test/conversed"));
     let interrupt = Command::InterruptConversation { program, agent };
     assert_eq!(script.request(interrupt), Err(Refused::NotRunning));
 }
