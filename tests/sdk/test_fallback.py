@@ -8,7 +8,7 @@ from harness.phone import caller
 BODIES = {
     # Each ends with the verb that is not served.
     "twilio": ("text/xml", "<Response><Say>One moment.</Say><Pay/></Response>"),
-    "texml": ("text/xml", "<Response><Connect><ConversationRelay url='wss://a.test/'/></Connect></Response>"),
+    "texml": ("text/xml", "<Response><Pay/></Response>"),
     "signalwire": ("text/xml", "<Response><Connect><AI><Prompt>Be kind.</Prompt></AI></Connect></Response>"),
     "swml": ("application/json", '{"sections": {"main": ["answer", {"ai": {"prompt": {"text": "Be kind."}}}]}}'),
 }
