@@ -38,7 +38,7 @@ impl Server {
         services.routing.store(Arc::new(routing(&config, phones, inventory, &self.accounts)));
         services.stir.store(Arc::new(stir));
         services.siprec.store(Arc::new(Connectors::new(config.siprec.clone())));
-        services.conversations.agents.rcu(|old| agents.clone().with_stored_of(old));
+        services.conversations.agents.store(Arc::new(agents));
         self.ice.store(Arc::new(config.ice.clone()));
         services.client.set_origins(Origins::new(config.origins.clone()));
         services.client.set_tls(tls);

@@ -150,6 +150,21 @@ pub enum MessageRole {
     Assistant,
 }
 
+impl AgentSpec {
+    /// Returns the agent that comes back after a program, with this dialogue. With a text about the program (`event`), the
+    /// model speaks first. Without a text, the agent waits for the caller. `script` is the present state of the script.
+    #[must_use]
+    pub fn returning(&self, history: Vec<Utterance>, event: Option<String>, script: Option<Arc<str>>) -> Self {
+        Self {
+            history,
+            first_message: Some("".into()),
+            event: event.map(Into::into),
+            script: script.or_else(|| self.script.clone()),
+            ..self.clone()
+        }
+    }
+}
+
 /// One utterance in a conversation with an agent.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Utterance {

@@ -8,6 +8,7 @@ mod read;
 mod resample;
 
 pub use read::{AudioError, decode, read_wav};
+pub use resample::To8000;
 
 /// Audio with 16-bit samples at 8,000 Hz and one channel. A clone is cheap. Silence of any length takes no memory.
 #[derive(Clone, PartialEq, Eq)]

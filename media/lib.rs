@@ -67,7 +67,7 @@ mod writer;
 
 pub use addresses::{Addresses, MediaPlace};
 pub use answering::{DetectionResult, GreetingEnd, MachineDetection, Until};
-pub use audio::{Audio, AudioError, decode, read_wav};
+pub use audio::{Audio, AudioError, To8000, decode, read_wav};
 pub use codec::{Codec, Decoder, Encoder, LONGEST_FRAME, LONGEST_PACKET, LONGEST_PAYLOAD, Malformed, SampleRate, g711};
 pub use command::{Channels, Command, LegId, OpId, RecordSpec, RecordingCommand, Track, Tracks};
 pub use config::{CodecName, Config, PortRange, UseKernel};

@@ -182,7 +182,7 @@ fn used_port(config: &Config) -> Option<String> {
 struct StartInfo {
     number: String,
     extension: String,
-    /// What answers calls to the number.
+    /// The application or agent that answers calls to the number.
     answers: Answers,
     account: String,
     provider: String,
@@ -192,7 +192,7 @@ struct StartInfo {
     shows_sip: bool,
 }
 
-/// What answers calls to the number.
+/// The application or agent that answers calls to the number.
 #[derive(Clone)]
 enum Answers {
     Application {
@@ -208,28 +208,7 @@ enum Answers {
 /// like the configuration of `tandem serve`.
 fn settings(arguments: &Arguments, subject: &Subject) -> Result<(Config, StartInfo), Failure> {
     let input = |why: String| Failure::Input(anyhow!(why));
-    let mut extra: Vec<(String, String)> = Vec::new();
-    if let Some(port) = arguments.sip_port {
-        extra.push(("TANDEM_SIP__LISTEN".to_owned(), format!("udp://127.0.0.1:{port},tcp://127.0.0.1:{port}")));
-        // The SIP port from the command line may be one of the default RTP ports.
-        let usual = Config::default().media.ports;
-        if usual.pairs().any(|even| port & !1 == even) && load(arguments, &[])?.media.ports == usual {
-            extra.push(("TANDEM_MEDIA__PORTS".to_owned(), OTHER_PORTS.to_owned()));
-        }
-    }
-    if let Some(port) = arguments.http_port {
-        extra.push(("TANDEM_HTTP__LISTEN".to_owned(), format!("127.0.0.1:{port}")));
-    }
-    let mut before = load(arguments, &extra)?;
-    if let Subject::Agent(agent) = subject
-        && arguments.http_port.is_none()
-        && agent.uses_port(before.http.listen.port())
-        && let Some(free) = (1..MAX_TRIES).find_map(|step| free_port(before.http.listen, step))
-    {
-        // A server of llama.cpp has the same default port.
-        extra.push(("TANDEM_HTTP__LISTEN".to_owned(), free.to_string()));
-        before = load(arguments, &extra)?;
-    }
+    let (mut extra, before) = with_ports(arguments, subject)?;
     let names: Vec<&str> = before.accounts.iter().map(|account| account.name.as_str()).collect();
     let account = match &arguments.account {
         Some(name) if !names.is_empty() && !names.contains(&name.as_str()) => {
@@ -319,6 +298,33 @@ fn settings(arguments: &Arguments, subject: &Subject) -> Result<(Config, StartIn
         shows_sip: arguments.sip,
     };
     Ok((config, info))
+}
+
+/// Returns the settings that the options for the ports add, and the configuration with these settings.
+fn with_ports(arguments: &Arguments, subject: &Subject) -> Result<(Vec<(String, String)>, Config), Failure> {
+    let mut extra: Vec<(String, String)> = Vec::new();
+    if let Some(port) = arguments.sip_port {
+        extra.push(("TANDEM_SIP__LISTEN".to_owned(), format!("udp://127.0.0.1:{port},tcp://127.0.0.1:{port}")));
+        // The SIP port from the command line may be one of the default RTP ports.
+        let usual = Config::default().media.ports;
+        if usual.pairs().any(|even| port & !1 == even) && load(arguments, &[])?.media.ports == usual {
+            extra.push(("TANDEM_MEDIA__PORTS".to_owned(), OTHER_PORTS.to_owned()));
+        }
+    }
+    if let Some(port) = arguments.http_port {
+        extra.push(("TANDEM_HTTP__LISTEN".to_owned(), format!("127.0.0.1:{port}")));
+    }
+    let mut before = load(arguments, &extra)?;
+    if let Subject::Agent(agent) = subject
+        && arguments.http_port.is_none()
+        && agent.uses_port(before.http.listen.port())
+        && let Some(free) = (1..MAX_TRIES).find_map(|step| free_port(before.http.listen, step))
+    {
+        // A server of llama.cpp has the same default port.
+        extra.push(("TANDEM_HTTP__LISTEN".to_owned(), free.to_string()));
+        before = load(arguments, &extra)?;
+    }
+    Ok((extra, before))
 }
 
 /// Returns the address with the port `step` ports later, if it is free.

@@ -94,15 +94,22 @@ pub struct Arguments {
     /// this directory, otherwise /etc/tandem/tandem.toml of the installed service)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    place: CallPlace,
+}
+
+/// The options that say at which server a call is made, and with which ports.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CallPlace {
     /// SIP address of the server (default: `sip.listen`)
     #[arg(long, value_name = "HOST:PORT")]
-    server: Option<String>,
+    pub(crate) server: Option<String>,
     /// Account whose number or phone is called, if several accounts have it
     #[arg(long, value_name = "NAME")]
-    account: Option<String>,
+    pub(crate) account: Option<String>,
     /// UDP ports for the audio
     #[arg(long, value_name = "FIRST-LAST", default_value = "46000-49999")]
-    ports: String,
+    pub(crate) ports: String,
 }
 
 const EXAMPLES: &str = "\
@@ -131,12 +138,12 @@ async fn call(arguments: Arguments, config: Config, source: Source) -> Result<()
         &accounts,
         Called {
             target: &arguments.target,
-            server: arguments.server.as_deref(),
-            account: arguments.account.as_deref(),
+            server: arguments.place.server.as_deref(),
+            account: arguments.place.account.as_deref(),
             from: &arguments.from,
         },
     )?;
-    let ports = arguments.ports.parse().map_err(|why| input(format!("--ports: {why}")))?;
+    let ports = arguments.place.ports.parse().map_err(|why| input(format!("--ports: {why}")))?;
     let Route { target, account, credentials } = route;
 
     let client = Client::new(NetworkPolicy { allow_networks: config.webhooks.allow_networks.clone() }, CONNECT)

@@ -71,11 +71,7 @@ async fn demo(data: &Path) -> anyhow::Result<()> {
     let began = tokio::time::Instant::now();
     let mut desk = Phone::start("desk", "41000-41999").await?;
     let mut app = WebApp::start(&desk.uri()).await?;
-    let installed = Installed::on_this_machine(None);
-    let stand_in = match installed.recognises() && installed.speaks() {
-        true => Some(StandIn::start().await?),
-        false => None,
-    };
+    let stand_in = stand_in().await?;
     let config = write_config(data, &app, stand_in.as_ref())?;
     let server = Server::start(load(&config)?).await?;
     let sip = server.sip_addrs().first().map(|(_, address)| address.to_string()).unwrap_or_default();
@@ -149,9 +145,8 @@ async fn demo(data: &Path) -> anyhow::Result<()> {
     let lost = legs.iter().filter_map(|leg| leg.sip.quality.as_ref()).map(|quality| quality.lost).sum::<u64>();
     let lost = lost + caller_stats.lost + desk_stats.lost;
     checks.add(format!("{lost} packets were lost"), lost == 0);
-    let webhooks: Vec<_> = lines.iter().filter(|line| line.kind == "webhook").collect();
-    let refused = webhooks.iter().filter(|line| !line.text.contains(" 200 ")).count();
-    checks.add(format!("{} webhooks were sent, {refused} refused", webhooks.len()), refused == 0);
+    let (sent, refused) = report::webhooks(&lines);
+    checks.add(format!("{sent} webhooks were sent, {refused} refused"), refused == 0);
 
     report::timeline(&lines, &legs);
     report::audio(&legs, &[("caller", caller_stats), ("desk", desk_stats)]);
@@ -160,10 +155,7 @@ async fn demo(data: &Path) -> anyhow::Result<()> {
 
     caller.stop().await;
     desk.stop().await;
-    match &stand_in {
-        Some(stand_in) => talk_with_agent(&sip, stand_in, &mut checks).await?,
-        None => say!("\nWith `{INSTALL}` and the program tandem-speech, the demo also talks with a voice agent."),
-    }
+    talk_with_agent(&sip, stand_in.as_ref(), &mut checks).await?;
     server.shutdown(Signals::none()).await;
     let failed = checks.failed();
     if !failed.is_empty() {
@@ -176,8 +168,21 @@ async fn demo(data: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Starts the stand-in for a language model, if this machine recognises and speaks.
+async fn stand_in() -> anyhow::Result<Option<StandIn>> {
+    let installed = Installed::on_this_machine(None);
+    match installed.recognises() && installed.speaks() {
+        true => Ok(Some(StandIn::start().await?)),
+        false => Ok(None),
+    }
+}
+
 /// Asks the voice agent a question, and measures the answer at the phone.
-async fn talk_with_agent(sip: &str, stand_in: &StandIn, checks: &mut Checks) -> anyhow::Result<()> {
+async fn talk_with_agent(sip: &str, stand_in: Option<&StandIn>, checks: &mut Checks) -> anyhow::Result<()> {
+    let Some(stand_in) = stand_in else {
+        say!("\nWith `{INSTALL}` and the program tandem-speech, the demo also talks with a voice agent.");
+        return Ok(());
+    };
     say!("\nA voice agent answers {AGENT_NUMBER}, with a stand-in of the demo in place of a language model.");
     let after = crate::measure::ask_one(&format!("sip:{AGENT_NUMBER}@{sip}"), "43000-43999").await?;
     let words = stand_in.heard().unwrap_or_default();

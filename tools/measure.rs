@@ -21,6 +21,7 @@ use tandem_cli::{Failure, say, say_error};
 use tandem_config::Config;
 use tandem_media as media;
 
+use crate::call::CallPlace;
 use crate::call::phone::{Invitation, Phone};
 use crate::call::target::{Called, Route};
 use mouth::Mouth;
@@ -67,15 +68,8 @@ pub struct Arguments {
     /// otherwise /etc/tandem/tandem.toml of the installed service)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// SIP address of the server (default: `sip.listen`)
-    #[arg(long, value_name = "HOST:PORT")]
-    server: Option<String>,
-    /// Account whose number or phone is called, if several accounts have it
-    #[arg(long, value_name = "NAME")]
-    account: Option<String>,
-    /// UDP ports for the audio
-    #[arg(long, value_name = "FIRST-LAST", default_value = "46000-49999")]
-    ports: String,
+    #[command(flatten)]
+    place: CallPlace,
 }
 
 const EXAMPLES: &str = "\
@@ -126,12 +120,13 @@ async fn measure(arguments: Arguments, config: Config, questions: Questions) -> 
     let accounts = crate::call::accounts(&config);
     let called = Called {
         target: &arguments.target,
-        server: arguments.server.as_deref(),
-        account: arguments.account.as_deref(),
+        server: arguments.place.server.as_deref(),
+        account: arguments.place.account.as_deref(),
         from: &arguments.from,
     };
     let Route { target, credentials, .. } = Route::find(&config, &accounts, called)?;
-    let ports: media::PortRange = arguments.ports.parse().map_err(|why| Failure::Input(anyhow!("--ports: {why}")))?;
+    let ports: media::PortRange =
+        arguments.place.ports.parse().map_err(|why| Failure::Input(anyhow!("--ports: {why}")))?;
     target.check_open()?;
     let print = |line: String| if arguments.json { say_error!("{line}") } else { say!("{line}") };
     let mut report = Report::new(&target.uri, arguments.noise, arguments.echo);

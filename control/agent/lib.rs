@@ -40,7 +40,7 @@ use chat::ChatRequest;
 use responder::{Responder, ResponderOutput};
 use tools::{ConfiguredScript, LARGEST};
 
-pub use agents::{Agents, StoredAgent};
+pub use agents::Agents;
 pub use chat::ToolCall;
 pub use config::{
     AgentConfig, HttpTool, Interruptions, ModelConfig, Patience, PhraseConfig, Protocol, ToolConfig,

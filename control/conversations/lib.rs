@@ -232,13 +232,12 @@ async fn run(
     // A document that defines an agent may name a model of its provider. Without an entry of this name, the default agent applies.
     if let ConversationTarget::Agent(agent) = &mut spec.with
         && agent.script.is_some()
-        && shared.agents.load().find(&account, &agent.name).is_none()
+        && shared.agents.load().find(&agent.name).is_none()
     {
         agent.name = Arc::from("");
     }
     if let ConversationTarget::Agent(agent) = &spec.with
-        && let Some(config) =
-            shared.agents.load_full().find(&account, &agent.name).filter(|config| config.model.is_realtime())
+        && let Some(config) = shared.agents.load_full().find(&agent.name).filter(|config| config.model.is_realtime())
     {
         let (agent, config, client) = ((**agent).clone(), Arc::clone(config), shared.client.of_account(&account));
         let new = realtime::NewRealtime { leg, provider_ids, config, agent, script, client, live };
@@ -303,7 +302,7 @@ async fn open_backend(
                     false => format!("{NO_AGENT} has the name {:?}", agent.name),
                 })
             };
-            let config = Arc::clone(shared.agents.load_full().find(account, &agent.name).ok_or_else(unknown)?);
+            let config = Arc::clone(shared.agents.load_full().find(&agent.name).ok_or_else(unknown)?);
             Ok(ConversationBackend::Agent(Box::new(Agent::new(config, client, *agent, spec, script))))
         }
         (ConversationTarget::Application(url), Some(wire)) => {

@@ -46,7 +46,7 @@ pub(super) struct Playout {
 /// A part of a piece. `None` means the end of the piece.
 pub(super) type Part = Option<Result<AudioPart, AudioError>>;
 
-/// What a part changes for its piece.
+/// The change that a part makes to its piece.
 #[derive(Debug, PartialEq)]
 pub(super) enum Progress {
     /// The piece can begin to play. Its length is not known yet.

@@ -304,7 +304,7 @@ pub enum AgentAction {
     Run {
         /// The program.
         program: Box<Program>,
-        /// What follows the program.
+        /// The continuation after the program.
         then: AfterRun,
     },
     /// Send these DTMF digits: `0-9 A-D * #`, and `w` for a pause.
@@ -336,7 +336,7 @@ pub enum AgentAction {
     WaitForCaller(bool),
 }
 
-/// What follows a program that an agent started.
+/// The continuation after a program that an agent started.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum AfterRun {
     /// The agent has left. The rest of the program's leg is up to the program.

@@ -1,14 +1,11 @@
 //! Reads WAV audio that arrives in pieces, and converts it to 8,000 Hz. The lengths in the header are not used, because an
 //! engine that sends its audio while it makes the audio does not know them.
 
+use tandem_media::To8000;
 use tandem_media::g711::Law;
 
 /// Maximum length of the chunks before the samples, in octets.
 const LONGEST_HEADER: usize = 64 * 1024;
-/// Half the length of the filter, in zero crossings of the sinc function.
-const LOBES: f32 = 16.0;
-/// Number of positions of the filter between two input samples. This number is precise enough for 16 bits.
-const POSITIONS: f32 = 256.0;
 
 /// Reads one WAV file. The samples may be PCM with 8, 16, 24 or 32 bits, float, µ-law or A-law.
 #[derive(Default)]
@@ -53,7 +50,7 @@ impl WavStream {
             let mono = format.mono(self.rest.get(..length).unwrap_or_default());
             resampler.push(&mono, &mut samples);
             self.rest.drain(..length);
-            // What follows the samples is no audio.
+            // The chunks after the samples are no audio.
             if self.left.is_some_and(|left| left < block as u64) {
                 self.rest.clear();
             }
@@ -174,92 +171,6 @@ impl Format {
         let mean = |frame: &[i16]| (frame.iter().map(|one| i64::from(*one)).sum::<i64>() / frame.len() as i64) as i16;
         samples.chunks_exact(self.channels).map(mean).collect()
     }
-}
-
-/// Converts a stream of samples to 8,000 Hz with a windowed-sinc filter.
-struct To8000 {
-    /// Number of input samples for each output sample.
-    step: f64,
-    /// Number of input samples on each side that have an effect.
-    reach: i64,
-    table: Vec<f32>,
-    /// The last input samples, and the number of samples before them.
-    input: Vec<i16>,
-    dropped: i64,
-    /// Number of output samples so far.
-    made: u64,
-}
-
-impl To8000 {
-    /// Creates a converter from this rate, at least 1,000 Hz.
-    fn new(rate: u32) -> Self {
-        let step = f64::from(rate) / 8_000.0;
-        // When the rate is reduced, the filter keeps the frequencies below 4 kHz without a margin for its slope.
-        let cutoff = if rate > 8_000 { (1.0 / step as f32) * 0.94 } else { 0.94 };
-        let reach = (LOBES / cutoff).ceil() as i64;
-        let table = match rate {
-            8_000 => Vec::new(),
-            _ => (0..=reach * POSITIONS as i64)
-                .map(|place| weight(place as f32 / POSITIONS, cutoff, reach as f32))
-                .collect(),
-        };
-        Self { step, reach, table, input: Vec::new(), dropped: 0, made: 0 }
-    }
-
-    fn push(&mut self, samples: &[i16], out: &mut Vec<i16>) {
-        if self.table.is_empty() {
-            out.extend_from_slice(samples);
-            return;
-        }
-        self.input.extend_from_slice(samples);
-        let known = self.dropped + self.input.len() as i64;
-        self.make(known - self.reach, out);
-        let needed = (self.made as f64 * self.step).floor() as i64 - self.reach;
-        let old = usize::try_from(needed - self.dropped).unwrap_or_default().min(self.input.len());
-        self.input.drain(..old);
-        self.dropped += old as i64;
-    }
-
-    fn finish(&mut self, out: &mut Vec<i16>) {
-        if !self.table.is_empty() {
-            let length = self.dropped + self.input.len() as i64;
-            self.make(length, out);
-        }
-    }
-
-    /// Makes the output samples whose centre is before the input sample `until`.
-    fn make(&mut self, until: i64, out: &mut Vec<i16>) {
-        loop {
-            let centre = self.made as f64 * self.step;
-            let whole = centre.floor() as i64;
-            if whole >= until {
-                return;
-            }
-            let part = (centre - whole as f64) as f32;
-            let (mut sum, mut norm) = (0.0f32, 0.0f32);
-            for offset in (1 - self.reach)..=self.reach {
-                let distance = (offset as f32 - part).abs();
-                let Some(weight) = self.table.get((distance * POSITIONS) as usize) else { continue };
-                norm += weight;
-                let sample = usize::try_from(whole + offset - self.dropped).ok().and_then(|at| self.input.get(at));
-                sum += sample.map_or(0.0, |sample| f32::from(*sample)) * weight;
-            }
-            out.push((sum / norm).round() as i16);
-            self.made += 1;
-        }
-    }
-}
-
-/// The sinc function with a Blackman window.
-fn weight(distance: f32, cutoff: f32, reach: f32) -> f32 {
-    use std::f32::consts::PI;
-    if distance >= reach {
-        return 0.0;
-    }
-    let x = PI * distance * cutoff;
-    let sinc = if x.abs() < 1e-6 { 1.0 } else { x.sin() / x };
-    let place = PI * distance / reach;
-    sinc * (0.42 + 0.5 * place.cos() + 0.08 * (2.0 * place).cos())
 }
 
 #[cfg(test)]

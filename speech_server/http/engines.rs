@@ -1,4 +1,4 @@
-//! What the API offers: recognition, voices, voice activity and the end of a turn. The traits are the seam for tests without
+//! The engines behind the API: recognition, voices, voice activity and the end of a turn. The traits are the seam for tests without
 //! models.
 
 use std::ops::ControlFlow;
@@ -12,7 +12,7 @@ use crate::voice::{Options, Voice};
 /// The prefixes of the folders of voices.
 const VOICES: [&str; 2] = ["piper-", "kokoro"];
 
-/// What this program can do.
+/// The engines of this program.
 #[derive(Clone)]
 pub struct Engines {
     /// Words of audio.

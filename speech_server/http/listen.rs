@@ -142,7 +142,7 @@ struct Connection<'a> {
     results: Receiver<(u64, Outcome)>,
 }
 
-/// What ends a connection.
+/// The reason for the end of a connection.
 enum End {
     /// The client has sent all audio and wants the last results.
     Finished,
@@ -305,7 +305,7 @@ impl Connection<'_> {
 
     /// The client wants the words so far.
     fn finalize(&mut self) {
-        // What was recognised at the begin of the pause is everything: nothing but silence has come since.
+        // The words at the begin of the pause are all words: only silence has come since.
         self.end(true, true);
     }
 

@@ -46,7 +46,7 @@ const MAX_HINT: usize = 100;
 /// A connection without a request, or whose client sends or reads nothing, is closed after this time.
 const STALLED: Duration = Duration::from_secs(30);
 
-/// What the connections share.
+/// The data that the connections share.
 pub(crate) struct Service {
     pub(crate) engines: Engines,
     pub(crate) jobs: Jobs,

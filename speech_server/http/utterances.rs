@@ -13,7 +13,7 @@ const EARLY: usize = 5;
 /// Length of the longest utterance, in s. Then it is cut, because Whisper takes 30 s.
 const LONGEST: usize = 28;
 
-/// What a window has changed.
+/// The change by a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
     Nothing,

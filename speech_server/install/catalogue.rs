@@ -61,7 +61,7 @@ impl File {
 pub struct Model {
     /// The name of the folder.
     pub name: &'static str,
-    /// What the model does, for people.
+    /// The purpose of the model, for people.
     pub purpose: &'static str,
     /// The licence of the weights, as an SPDX expression.
     pub licence: &'static str,

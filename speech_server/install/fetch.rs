@@ -166,7 +166,7 @@ impl Client {
                 return file.sync_all().map_err(|error| Error::files(part, error));
             }
             file.set_len(0).map_err(|error| Error::files(part, error))?;
-            // What an earlier start left can be the beginning of another file: the second attempt takes nothing from it.
+            // The rest of an earlier start can be the beginning of another file, so the second attempt does not use it.
             if !is_continued {
                 return Err(Error::WrongContent {
                     file: index::without_credentials(address),

@@ -78,7 +78,7 @@ impl std::fmt::Display for RecogniseError {
 
 impl std::error::Error for RecogniseError {}
 
-/// What recognises speech. Tests have one without models.
+/// A recogniser. Tests have one without models.
 pub trait Recognise: Send + Sync {
     /// The codes of the languages.
     fn languages(&self) -> Vec<String>;

@@ -52,7 +52,7 @@ impl Rules {
     }
 }
 
-/// What is sought.
+/// The settings of a search.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Query {
     /// The token of the language. Models for English only take none.

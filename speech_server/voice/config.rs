@@ -9,7 +9,7 @@ const BEGIN: &str = "^";
 const END: &str = "$";
 const PADDING: &str = "_";
 
-/// What a voice needs from its configuration.
+/// The part of the configuration that a voice needs.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Config {
     /// The sampling rate in Hz.

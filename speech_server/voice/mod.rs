@@ -91,7 +91,7 @@ pub struct Voice {
     engine: Engine,
 }
 
-/// What makes audio of phonemes.
+/// A network that makes audio of phonemes.
 enum Engine {
     Piper(Box<Piper>),
     Kokoro(Speaker),

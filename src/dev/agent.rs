@@ -73,7 +73,7 @@ or
 or name one, on this machine or elsewhere; its key is OPENAI_API_KEY:
   tandem dev --agent \"...\" --model https://api.openai.com/v1#gpt-4.1-mini";
 
-/// What the command line says about the agent.
+/// The options of the command line for the agent.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub(super) struct Options {
     /// Serve a voice agent with this system prompt, in place of an application. It uses a language model that runs on this

@@ -39,10 +39,7 @@ def fresh(engines):
 @pytest.fixture(scope="module")
 def server(start_tandem, engines):
     return start_tandem(f"""
-[speech]
-tts = "{engines.voice.url}/v1/audio/speech"
-stt = "{engines.ears.url}/v1/audio/transcriptions"
-[[agents]]
+{engines.speech}[[agents]]
 name = "shop"
 prompt = "You answer the phone."
 first_message = "Good morning."

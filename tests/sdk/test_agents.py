@@ -41,10 +41,7 @@ def colleague_port():
 @pytest.fixture(scope="module")
 def server(start_tandem, engines, tool, colleague_port):
     return start_tandem(f"""
-[speech]
-tts = "{engines.voice.url}/v1/audio/speech"
-stt = "{engines.ears.url}/v1/audio/transcriptions"
-timeout_seconds = 20
+{engines.speech}timeout_seconds = 20
 {carrier(colleague_port)}
 [[numbers]]
 number = "700"

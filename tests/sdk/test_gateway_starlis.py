@@ -43,10 +43,7 @@ def start(start_tandem, engines, ports):
     )
     return lambda keys: start_tandem(
         f"""
-[speech]
-tts = "{engines.voice.url}/v1/audio/speech"
-stt = "{engines.ears.url}/v1/audio/transcriptions"
-[gateways.starlis]
+{engines.speech}[gateways.starlis]
 {keys}
 [[agents]]
 name = "caller"

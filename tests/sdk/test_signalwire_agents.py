@@ -72,10 +72,7 @@ def server(start_tandem, engines, web, agents_port, sales_port, sdk):
         for name, number in NUMBERS.items()
     )
     return start_tandem(f"""{ACCOUNT}
-[speech]
-tts = "{engines.voice.url}/v1/audio/speech"
-stt = "{engines.ears.url}/v1/audio/transcriptions"
-timeout_seconds = 20
+{engines.speech}timeout_seconds = 20
 {carrier(sales_port, account="space")}
 [[agents]]
 name = "any"

@@ -5,9 +5,7 @@ import pytest
 
 from harness.audio import RATE, chatter
 from harness.models import ChatModel, SpeechToText, TextToSpeech
-from harness.party import Party
-from harness.phone import callee
-from harness.telnyx_app import CONNECTION, NUMBER, serve
+from harness.telnyx_app import called_party, serve
 
 HELLO = "Hello, can you tell me your age and where you live?"
 SCHEMA = {
@@ -62,11 +60,7 @@ def app(server):
 
 @pytest.fixture
 def called(app, phone, rtp):
-    """Somebody who has been called and has answered."""
-    party = Party(phone, rtp, callee())
-    party.leg = app.client.calls.dial(connection_id=CONNECTION, to=party.uri, from_=NUMBER).data.call_control_id
-    app.wait("call.answered", party.leg)
-    return party
+    return called_party(app, phone, rtp)
 
 
 def say(called, voice, after, seconds=1.0):

@@ -10,9 +10,8 @@ from harness.audio import RATE, chatter
 from harness.models import Engines
 from harness.party import Party
 from harness.phone import callee, caller
-from harness.telnyx_app import CONNECTION, NUMBER, serve
+from harness.telnyx_app import CONNECTION, NUMBER, TEXML_NUMBER, called_party, serve, texml_number
 
-TEXML, TEXML_NUMBER = "2000000000000000001", "+15551230002"
 HELLO = "Good evening, this is the bicycle shop."
 SCHEMA = {
     "type": "object",
@@ -30,22 +29,8 @@ def engines():
 
 @pytest.fixture(scope="module")
 def settings(module_webapp, engines):
-    return f"""
-[[applications]]
-id = "{TEXML}"
-account = "acme"
-provider = "texml"
-webhook_url = "{module_webapp.url}/voice"
-
-[[numbers]]
-number = "{TEXML_NUMBER}"
-account = "acme"
-application = "{TEXML}"
-
-[speech]
-tts = "{engines.voice.url}/v1/audio/speech"
-stt = "{engines.ears.url}/v1/audio/transcriptions"
-[[agents]]
+    return f"""{texml_number(module_webapp)}
+{engines.speech}[[agents]]
 name = "reception"
 prompt = "You answer the phone."
 first_message = "Good morning."
@@ -69,11 +54,7 @@ def app(server, engines):
 
 @pytest.fixture
 def called(app, phone, rtp):
-    """Somebody who has been called and has answered."""
-    party = Party(phone, rtp, callee())
-    party.leg = app.client.calls.dial(connection_id=CONNECTION, to=party.uri, from_=NUMBER).data.call_control_id
-    app.wait("call.answered", party.leg)
-    return party
+    return called_party(app, phone, rtp)
 
 
 @pytest.fixture

@@ -6,10 +6,9 @@ import pytest
 from harness.audio import RATE, chatter
 from harness.models import Engines
 from harness.party import Party
-from harness.phone import callee, caller
-from harness.telnyx_app import CONNECTION, NUMBER, serve
+from harness.phone import caller
+from harness.telnyx_app import NUMBER, TEXML_NUMBER, called_party, serve, texml_number
 
-TEXML, TEXML_NUMBER = "2000000000000000001", "+15551230002"
 HELLO = "Welcome to the demo."
 # The members of the published first message.
 SETUP = {
@@ -27,22 +26,8 @@ def engines():
 
 @pytest.fixture(scope="module")
 def server(start_tandem, module_webapp, engines):
-    yield from serve(start_tandem, module_webapp, f"""
-[[applications]]
-id = "{TEXML}"
-account = "acme"
-provider = "texml"
-webhook_url = "{module_webapp.url}/voice"
-
-[[numbers]]
-number = "{TEXML_NUMBER}"
-account = "acme"
-application = "{TEXML}"
-
-[speech]
-tts = "{engines.voice.url}/v1/audio/speech"
-stt = "{engines.ears.url}/v1/audio/transcriptions"
-""")
+    yield from serve(start_tandem, module_webapp, f"""{texml_number(module_webapp)}
+{engines.speech}""")
 
 
 @pytest.fixture
@@ -55,11 +40,7 @@ def app(server, engines):
 
 @pytest.fixture
 def called(app, phone, rtp):
-    """Somebody who has been called and has answered."""
-    party = Party(phone, rtp, callee())
-    party.leg = app.client.calls.dial(connection_id=CONNECTION, to=party.uri, from_=NUMBER).data.call_control_id
-    app.wait("call.answered", party.leg)
-    return party
+    return called_party(app, phone, rtp)
 
 
 def speak(party, engines, after, words):

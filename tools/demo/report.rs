@@ -32,6 +32,12 @@ impl Checks {
     }
 }
 
+/// Returns the number of webhooks that were sent, and the number of those whose answer was not 200.
+pub(super) fn webhooks(lines: &[Line]) -> (usize, usize) {
+    let sent = lines.iter().filter(|line| line.kind == "webhook");
+    (sent.clone().count(), sent.filter(|line| !line.text.contains(" 200 ")).count())
+}
+
 /// Prints the lines of the call's log. The times are relative to the first line.
 pub(super) fn timeline(lines: &[Line], legs: &[&LegInfo]) {
     say!("\nTimeline (seconds since the INVITE)\n");

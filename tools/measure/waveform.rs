@@ -124,7 +124,7 @@ pub(super) fn answer_after(received: &[Sound], question_ended: usize, until: usi
     received.iter().find(is_in_time)?.began.checked_sub(question_ended)
 }
 
-/// What the far end did when it was interrupted.
+/// The reaction of the far end to an interruption.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Stop {
     /// It was silent when the interruption began.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use serde_json::json;
-use tandem_call::conversation::{AgentMessage, AgentSpec, ConversationRequest, MessageRole};
+use tandem_call::conversation::{AgentMessage, ConversationRequest, MessageRole};
 use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
 use tandem_dialect::agent::{
     AfterRun, AgentAction, AgentTimes, DialogueLine, EndReason, LineKind, MAX_REQUESTS, Response, ScriptRequest,
@@ -91,13 +91,7 @@ impl Dialogue {
                 self.end_after_playout(ConversationEnd::Run(program), EndReason::Left);
             }
             AgentAction::Run { program, then: AfterRun::Return { event } } => {
-                let agent = AgentSpec {
-                    history: self.history.clone(),
-                    first_message: Some("".into()),
-                    event: event.map(Into::into),
-                    script: self.script.write().or_else(|| self.spec.script.clone()),
-                    ..self.spec.clone()
-                };
+                let agent = self.spec.returning(self.history.clone(), event, self.script.write());
                 let end = ConversationEnd::RunThenReturn { program, agent: Box::new(agent) };
                 self.end_after_playout(end, EndReason::Interrupted);
             }

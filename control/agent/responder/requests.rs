@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tandem_call::conversation::{AgentMessage, AgentSpec, ConversationRequest, Inputs, MessageRole};
+use tandem_call::conversation::{AgentMessage, ConversationRequest, Inputs, MessageRole};
 use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
 use tandem_call::program::instruction::Program;
 use tandem_dialect::agent::{
@@ -252,14 +252,7 @@ impl Responder {
         let AfterRun::Return { event } = then else {
             return self.end_after_playout(ConversationEnd::Run(program), EndReason::Left);
         };
-        let agent = AgentSpec {
-            history: self.history.lines(),
-            // Without an event the agent waits for the caller.
-            first_message: Some("".into()),
-            event: event.map(Into::into),
-            script: self.script.write().or_else(|| self.spec.script.clone()),
-            ..self.spec.clone()
-        };
+        let agent = self.spec.returning(self.history.lines(), event, self.script.write());
         let end = ConversationEnd::RunThenReturn { program, agent: Box::new(agent) };
         self.end_after_playout(end, EndReason::Interrupted);
     }

@@ -142,7 +142,7 @@ impl CallTask {
 /// nothing for an agent of the configuration, and for an unknown agent.
 fn resolve_stored(services: &Services, account: &AccountName, agent: &mut AgentSpec) {
     let (agents, routing) = (services.conversations.agents.load(), services.routing.load());
-    if agents.find(account, &agent.name).is_some() {
+    if agents.find(&agent.name).is_some() {
         return;
     }
     let Some(row) = routing.inventory().agents.find(&agent.name).filter(|row| row.account == *account) else { return };

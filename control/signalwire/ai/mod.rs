@@ -64,7 +64,7 @@ pub(super) struct Outcome {
     pub(super) warnings: Vec<String>,
 }
 
-/// What follows a conversation.
+/// The continuation after a conversation.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(super) enum Continuation {
     /// The document replaces the rest of the script.

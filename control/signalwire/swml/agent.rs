@@ -20,7 +20,7 @@ use crate::ai::{Continuation, Outcome, Seed, check};
 /// Maximum number of utterances that an agent knows when it comes back.
 const MAX_HISTORY: usize = 200;
 
-/// What the agents of a call leave for the next one.
+/// The data that the agents of a call leave for the next one.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct AgentMemory {
     /// The global data, as the text of a JSON object.

@@ -167,7 +167,7 @@ pub(super) struct Interpreter {
     pub(super) context: CallContext,
     pub(super) waits: PendingResult,
     pub(super) jobs: Jobs,
-    /// What the agents of the call leave for the next one.
+    /// The data that the agents of the call leave for the next one.
     #[serde(default)]
     pub(super) memory: AgentMemory,
     transfers: u32,

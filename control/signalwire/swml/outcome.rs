@@ -1,6 +1,7 @@
 //! The variables for the outcome of a method, which the script reads.
 
 use tandem_call::command::{Accepted, Refused};
+use tandem_call::conversation::ConversationFacts;
 use tandem_call::event::{DialResult, DialStatus, MachineFacts, ReferFacts, ReferState};
 use tandem_call::fetch::FetchReason;
 use tandem_call::machine_detection::{DetectionResult, GreetingEnd};
@@ -117,13 +118,7 @@ impl Interpreter {
                 FetchReason::Refer(facts) => Some(facts),
                 _ => None,
             }),
-            (PendingResult::Agent { method }, reason) => {
-                let facts = match reason {
-                    FetchReason::Conversed(facts) => Some(&**facts),
-                    _ => None,
-                };
-                return self.agent_left(&method, facts);
-            }
+            (PendingResult::Agent { method }, reason) => return self.agent_left(&method, conversed(reason)),
             (PendingResult::Detect, FetchReason::Detected(facts)) => self.detected(facts),
             (PendingResult::Detect, _) => self.set("detect_result", "error"),
             (PendingResult::Nothing | PendingResult::Document { .. } | PendingResult::Request(_), _) => {}
@@ -238,6 +233,14 @@ impl Interpreter {
 
     fn recording_url(&self, id: tandem_id::RecordingId, format: RecordingFormat) -> String {
         super::recording_url(&self.context.recordings, id, format)
+    }
+}
+
+/// The facts about the conversation that has ended. `None` if there was no conversation.
+fn conversed(reason: &FetchReason) -> Option<&ConversationFacts> {
+    match reason {
+        FetchReason::Conversed(facts) => Some(facts),
+        _ => None,
     }
 }
 

@@ -270,7 +270,7 @@ pub(super) fn settle_spec(spec: &mut ConversationSpec, own: &Own<'_>, id: u128) 
         let fits = named.or_else(|| own.agents.default_agent()).ok_or_else(|| ApiError::missing("assistant"))?;
         agent.name = Arc::clone(&fits.name);
     }
-    if let Some(configured) = own.agents.find(own.account, &agent.name) {
+    if let Some(configured) = own.agents.find(&agent.name) {
         // The configuration defines the agent, unless the request brings tools.
         let tools = definition.get("assistant").and_then(|own| own.get("tools")).and_then(Value::as_array);
         if tools.is_some_and(|tools| !tools.is_empty()) {

@@ -247,6 +247,11 @@ class Engines:
         self.ears.asked.clear()
         self.model.style, self.model.dropped = set(), 0
 
+    @property
+    def speech(self):
+        """The table `[speech]` of a server that uses these ears and this voice."""
+        return f'[speech]\ntts = "{self.voice.url}/v1/audio/speech"\nstt = "{self.ears.url}/v1/audio/transcriptions"\n'
+
     def stop(self):
         """Ends them."""
         for one in (self.model, self.ears, self.voice):

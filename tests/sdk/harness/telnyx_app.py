@@ -9,11 +9,14 @@ import telnyx
 
 from conformance import telnyx_kinds
 
+from .party import Party
+from .phone import callee
 from .server import API_KEY
 from .webapp import WebApp
 
 
 CONNECTION, NUMBER = "1000000000000000001", "+15551230001"
+TEXML, TEXML_NUMBER = "2000000000000000001", "+15551230002"
 
 
 def serve(start_tandem, webapp, more="", at=None):
@@ -42,6 +45,30 @@ application = "{CONNECTION}"
         environment.setenv("TELNYX_PUBLIC_KEY", server.telnyx_public_key())
         app.connect()
     yield server
+
+
+def texml_number(webapp):
+    """The settings of a number of a TeXML application, whose documents come from `/voice` of the web application."""
+    return f"""
+[[applications]]
+id = "{TEXML}"
+account = "acme"
+provider = "texml"
+webhook_url = "{webapp.url}/voice"
+
+[[numbers]]
+number = "{TEXML_NUMBER}"
+account = "acme"
+application = "{TEXML}"
+"""
+
+
+def called_party(app, phone, rtp):
+    """Somebody who has been called and has answered."""
+    party = Party(phone, rtp, callee())
+    party.leg = app.client.calls.dial(connection_id=CONNECTION, to=party.uri, from_=NUMBER).data.call_control_id
+    app.wait("call.answered", party.leg)
+    return party
 
 
 def state(text):
