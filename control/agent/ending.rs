@@ -77,21 +77,67 @@ impl Ending {
     }
 }
 
-/// Asks the model, and returns the whole answer.
+/// Asks the model, and returns the whole answer. Repeats the question once, if another attempt may succeed.
 async fn ask(client: Client, model: &ModelConfig, question: ModelQuestion) -> Result<String, String> {
-    let mut request = ChatRequest::begin(client, model, question);
-    let read = async {
-        let mut text = String::new();
-        loop {
-            match request.next().await {
-                Piece::Text(piece) if text.len() + piece.len() <= LONGEST_TEXT => text.push_str(&piece),
-                Piece::Text(_) => return Err("the answer is too long".to_owned()),
-                Piece::End(_) => return Ok(text),
-                Piece::Failed { why, .. } => return Err(why),
-            }
+    let answer = async {
+        match ask_once(client.clone(), model, question.clone()).await {
+            Err((_, false)) => ask_once(client, model, question).await,
+            answer => answer,
         }
     };
-    tokio::time::timeout(LONGEST_QUESTION, read)
-        .await
-        .unwrap_or_else(|_| Err(format!("no answer in {} s", LONGEST_QUESTION.as_secs())))
+    match tokio::time::timeout(LONGEST_QUESTION, answer).await {
+        Ok(answer) => answer.map_err(|(why, _)| why),
+        Err(_) => Err(format!("no answer in {} s", LONGEST_QUESTION.as_secs())),
+    }
+}
+
+/// Asks the model, and returns the whole answer without the model's reasoning. An error has the reason, and whether another attempt
+/// is useless.
+async fn ask_once(client: Client, model: &ModelConfig, question: ModelQuestion) -> Result<String, (String, bool)> {
+    let mut request = ChatRequest::begin(client, model, question);
+    let mut text = String::new();
+    loop {
+        match request.next().await {
+            Piece::Text(piece) if text.len() + piece.len() <= LONGEST_TEXT => text.push_str(&piece),
+            Piece::Text(_) => return Err(("the answer is too long".to_owned(), true)),
+            Piece::End(_) => return Ok(without_reasoning(&text).to_owned()),
+            Piece::Failed { why, for_good } => return Err((why, for_good)),
+        }
+    }
+}
+
+/// Returns the text behind the reasoning, which some models write first.
+fn without_reasoning(text: &str) -> &str {
+    let ends = [("<think>", "</think>"), ("<thinking>", "</thinking>")];
+    let reasoned = |(start, _): &&(&str, &str)| text.trim_start().starts_with(start);
+    let rest = ends.iter().find(reasoned).and_then(|(_, end)| text.split_once(end)).map_or(text, |(_, rest)| rest);
+    rest.trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_to_the_last_question_has_no_reasoning() {
+        assert_eq!(without_reasoning("\n<think>He wants tea.</think>\n{\"tea\": 1}"), r#"{"tea": 1}"#);
+        assert_eq!(without_reasoning(" Use <think> tags."), "Use <think> tags.");
+        assert_eq!(without_reasoning("<think>cut off"), "<think>cut off");
+    }
+
+    #[tokio::test]
+    async fn the_last_question_is_repeated_once_unless_the_error_is_permanent() {
+        use tandem_http::testing::{Answer, WebServer};
+        use tandem_http::{Client, NetworkPolicy};
+
+        let policy = NetworkPolicy { allow_networks: vec!["127.0.0.0/8".parse().unwrap()] };
+        let client = Client::new(policy, Duration::from_secs(5)).unwrap();
+        for (status, attempts) in [(503, 2), (401, 1)] {
+            let mut server = WebServer::start(move |_| Answer::status(status)).await;
+            let model = serde_json::from_str(&format!(r#"{{"url":"{}"}}"#, server.url("/v1"))).unwrap();
+            let why = ask(client.clone(), &model, ModelQuestion::default()).await.unwrap_err();
+            assert!(why.contains(&status.to_string()), "{why}");
+            assert_eq!(server.rest().len(), attempts, "{status}");
+        }
+    }
 }

@@ -14,8 +14,12 @@ use super::chat::ToolCall;
 
 /// Maximum length of the text for the model, in octets. If the text is longer, the oldest turns are dropped.
 const LONGEST: usize = 48 * 1024;
-/// Maximum number of added messages that wait for the results of tool calls. Older messages are dropped.
-const MAX_WAITING: usize = 100;
+/// Maximum length of a message of an application, in octets. The rest of a longer message is dropped.
+const LONGEST_ADDED: usize = 16 * 1024;
+/// The length that each entry counts in addition to its text, in octets. So the number of empty entries is limited too.
+const ENTRY: usize = 32;
+/// The mark behind words that the caller interrupted.
+const INTERRUPTED: &str = " — (interrupted by the caller)";
 
 /// The entries of a conversation, oldest first.
 #[derive(Debug, Default)]
@@ -26,10 +30,10 @@ pub(super) struct History {
     dropped: usize,
     /// The indices of the agent's entries that the caller has not heard completely, in ascending order.
     unheard: VecDeque<usize>,
+    /// The entries with a smaller index are withdrawn: the agent does not say the rest of their text.
+    withdrawn: usize,
     /// Number of entries, from the front, that [`Self::take_lines`] has already returned.
     reported: usize,
-    /// Information that waits until each tool call has its result, because a model accepts nothing between them.
-    waiting: Vec<Entry>,
     /// The times of `entries`, in the same order.
     stamps: VecDeque<Stamp>,
     /// The time of the next entry.
@@ -59,11 +63,22 @@ enum Entry {
     Result {
         id: String,
         text: String,
+        /// The text that replaces the tool call and its result, if there is one.
+        instead: Option<Instead>,
     },
     /// Information for the model that is neither words of the dialogue nor a result of a tool.
     Note(String),
     /// A message that an application added. Nobody said it in the call.
     Added(AgentMessage),
+}
+
+/// The replacement of a tool call and its result in the requests to the model.
+#[derive(Clone, Debug)]
+struct Instead {
+    /// The words of the agent that replace them. `None` removes them.
+    text: Option<String>,
+    /// Whether the model has answered the result. The replacement counts from then on.
+    is_answered: bool,
 }
 
 impl History {
@@ -91,39 +106,16 @@ impl History {
 
     /// Adds information for the model.
     pub(super) fn note(&mut self, text: String) {
-        self.add_entry(Entry::Note(text));
+        self.push(Entry::Note(text));
+        self.trim();
     }
 
-    /// Adds a message of an application.
-    pub(super) fn add(&mut self, message: AgentMessage) {
-        self.add_entry(Entry::Added(message));
-    }
-
-    fn add_entry(&mut self, entry: Entry) {
-        if self.has_open_calls() {
-            self.waiting.push(entry);
-            while self.waiting.len() > MAX_WAITING || self.waiting.iter().map(Entry::octets).sum::<usize>() > LONGEST {
-                self.waiting.remove(0);
-            }
-        } else {
-            self.push(entry);
-            self.trim();
-        }
-    }
-
-    /// Whether a tool call of the agent's last answer has no result yet.
-    fn has_open_calls(&self) -> bool {
-        let mut results = 0;
-        for entry in self.entries.iter().rev() {
-            match entry {
-                Entry::Result { .. } => results += 1,
-                Entry::Agent { calls, .. } if !calls.is_empty() => return results < calls.len(),
-                // Words that the agent says while a tool runs.
-                Entry::Agent { .. } => {}
-                _ => return false,
-            }
-        }
-        false
+    /// Adds a message of an application. Returns `false` if the end of the message was dropped, because it is too long.
+    pub(super) fn add(&mut self, mut message: AgentMessage) -> bool {
+        let is_whole = limit(&mut message);
+        self.push(Entry::Added(message));
+        self.trim();
+        is_whole
     }
 
     /// Removes and returns the last entry, if this entry contains words of the caller.
@@ -131,6 +123,7 @@ impl History {
         match self.entries.back() {
             Some(Entry::Caller(_)) => {
                 self.stamps.pop_back();
+                self.reported = self.reported.min(self.entries.len() - 1);
                 match self.entries.pop_back() {
                     Some(Entry::Caller(text)) => Some(text),
                     _ => None,
@@ -144,6 +137,7 @@ impl History {
     /// text that the caller has already heard.
     pub(super) fn agent(&mut self, text: String, heard: usize, calls: Vec<ToolCall>) {
         if text.trim().is_empty() && calls.is_empty() {
+            self.latency = None;
             return;
         }
         if !is_heard(&text, heard) {
@@ -151,11 +145,6 @@ impl History {
         }
         self.push(Entry::Agent { text, heard, calls });
         self.latency = None;
-    }
-
-    fn knows_call(&self, id: &str) -> bool {
-        let has = |entry: &Entry| matches!(entry, Entry::Agent { calls, .. } if calls.iter().any(|call| call.id == id));
-        self.entries.iter().rev().any(has)
     }
 
     fn push(&mut self, entry: Entry) {
@@ -170,8 +159,10 @@ impl History {
         self.entries.clear();
         self.stamps.clear();
         self.unheard.clear();
-        self.waiting.clear();
-        messages.into_iter().for_each(|message| self.push(Entry::Added(message)));
+        for mut message in messages {
+            limit(&mut message);
+            self.push(Entry::Added(message));
+        }
         self.reported = self.entries.len();
         self.trim();
     }
@@ -186,7 +177,7 @@ impl History {
                     Entry::Agent { text, calls, .. } => {
                         (LineKind::Agent { latency: stamp.latency, calls: calls.clone() }, text.clone())
                     }
-                    Entry::Result { id, text } => (LineKind::Tool { id: id.clone() }, text.clone()),
+                    Entry::Result { id, text, .. } => (LineKind::Tool { id: id.clone() }, text.clone()),
                     Entry::Note(text) => (LineKind::System, text.clone()),
                     Entry::Added(AgentMessage { role, text }) => {
                         let kind = match role {
@@ -204,14 +195,28 @@ impl History {
 
     /// Adds the result of a tool call.
     pub(super) fn result(&mut self, id: String, text: String) {
-        // After `replace`, the call is no longer known, and a model refuses a result without its call.
-        if !self.knows_call(&id) {
-            return;
+        self.push(Entry::Result { id, text, instead: None });
+        self.trim();
+    }
+
+    /// Lets this text of the agent replace the last tool call with this id and its result, after the model has answered the
+    /// result. `None` removes both.
+    pub(super) fn replace_call(&mut self, of: &str, text: Option<String>) {
+        let last = self.entries.iter_mut().rev().find_map(|entry| match entry {
+            Entry::Result { id, instead, .. } if id == of => Some(instead),
+            _ => None,
+        });
+        if let Some(instead) = last {
+            *instead = Some(Instead { text, is_answered: false });
         }
-        self.push(Entry::Result { id, text });
-        if !self.waiting.is_empty() && !self.has_open_calls() {
-            std::mem::take(&mut self.waiting).into_iter().for_each(|entry| self.push(entry));
-            self.trim();
+    }
+
+    /// Handles an answer of the model to all results so far.
+    pub(super) fn results_answered(&mut self) {
+        for entry in &mut self.entries {
+            if let Entry::Result { instead: Some(instead), .. } = entry {
+                instead.is_answered = true;
+            }
         }
     }
 
@@ -222,7 +227,10 @@ impl History {
             mark_heard(text, &mut heard.clone(), piece)
         });
         let Some(place) = place else { return false };
-        self.unheard.drain(..place);
+        // The caller has heard the texts before this one, except those that were withdrawn.
+        let before: Vec<usize> = self.unheard.drain(..place).collect();
+        let withdrawn = self.withdrawn;
+        before.into_iter().filter(|index| *index < withdrawn).for_each(|index| self.cut(index, ""));
         let Some(index) = self.unheard.front().copied() else { return false };
         let Some(Entry::Agent { text, heard, .. }) = self.entry_mut(index) else { return false };
         mark_heard(text, heard, piece);
@@ -235,28 +243,46 @@ impl History {
     /// Handles an interruption by the caller: removes the text that the caller did not hear.
     pub(super) fn interrupted(&mut self) {
         for index in std::mem::take(&mut self.unheard) {
-            let Some(Entry::Agent { text, heard, .. }) = self.entry_mut(index) else { continue };
-            text.truncate(*heard);
-            let end = text.trim_end().len();
-            text.truncate(end);
-            if !text.is_empty() {
-                text.push_str(" — (interrupted by the caller)");
-            }
+            self.cut(index, INTERRUPTED);
         }
+        self.drop_empty();
+    }
+
+    /// Handles the withdrawal of the text that does not play yet. The agent says no further text of the entries so far.
+    pub(super) fn withdraw(&mut self) {
+        self.withdrawn = self.dropped + self.entries.len();
+    }
+
+    /// Handles the end of the agent's speech: the caller has heard all texts of the agent, except those that were withdrawn.
+    pub(super) fn all_heard(&mut self) {
+        let withdrawn = self.withdrawn;
+        for index in std::mem::take(&mut self.unheard).into_iter().filter(|index| *index < withdrawn) {
+            self.cut(index, "");
+        }
+        self.drop_empty();
+    }
+
+    /// Removes the text of an entry that the caller did not hear. `mark` follows the rest.
+    fn cut(&mut self, index: usize, mark: &str) {
+        let Some(Entry::Agent { text, heard, .. }) = self.entry_mut(index) else { return };
+        text.truncate(*heard);
+        let end = text.trim_end().len();
+        text.truncate(end);
+        if !text.is_empty() {
+            text.push_str(mark);
+        }
+    }
+
+    /// Drops the entries of the agent that have no text any more. This changes the indices, so no entry may be unheard.
+    fn drop_empty(&mut self) {
         let empty =
             |entry: &Entry| matches!(entry, Entry::Agent { text, calls, .. } if text.is_empty() && calls.is_empty());
-        // The indices are no longer needed. The caller has heard all remaining text, and the rest was removed.
-        let reported = self.entries.iter().take(self.reported).filter(|entry| !empty(entry)).count();
-        self.reported = reported;
+        self.reported = self.entries.iter().take(self.reported).filter(|entry| !empty(entry)).count();
         let kept: Vec<bool> = self.entries.iter().map(|entry| !empty(entry)).collect();
         let mut keep = kept.iter();
         self.stamps.retain(|_| keep.next() != Some(&false));
         self.entries.retain(|entry| !empty(entry));
-    }
-
-    /// Marks all texts of the agent as completely heard.
-    pub(super) fn all_heard(&mut self) {
-        self.unheard.clear();
+        self.withdrawn = 0;
     }
 
     /// Returns the lines that the caller has heard since the previous call of this function. If `all` is true, the
@@ -274,37 +300,75 @@ impl History {
         lines
     }
 
-    /// Returns the messages of a chat request: first the prompt, then the entries.
+    /// Returns the messages of a chat request: first the prompt, then the entries. The result of a tool call follows its call
+    /// directly, because a model accepts nothing between them.
     pub(super) fn messages(&self, prompt: &str) -> Vec<Value> {
         let mut messages = Vec::with_capacity(self.entries.len() + 1);
         if !prompt.is_empty() {
             messages.push(json!({ "role": "system", "content": prompt }));
         }
-        messages.extend(self.entries.iter().map(|entry| match entry {
-            Entry::Caller(text) => json!({ "role": "user", "content": text }),
-            Entry::Agent { text, calls, .. } if calls.is_empty() => json!({ "role": "assistant", "content": text }),
-            Entry::Agent { text, calls, .. } => {
-                let calls: Vec<Value> = calls
-                    .iter()
-                    .map(|call| {
-                        let function = json!({ "name": call.name, "arguments": arguments(call) });
-                        json!({ "id": call.id, "type": "function", "function": function })
-                    })
-                    .collect();
-                json!({ "role": "assistant", "content": text, "tool_calls": calls })
-            }
-            Entry::Result { id, text } => json!({ "role": "tool", "tool_call_id": id, "content": text }),
-            Entry::Note(text) => json!({ "role": "system", "content": text }),
-            Entry::Added(AgentMessage { role, text }) => {
-                let role = match role {
-                    MessageRole::System => "system",
-                    MessageRole::User => "user",
-                    MessageRole::Assistant => "assistant",
-                };
-                json!({ "role": role, "content": text })
-            }
-        }));
+        for (index, entry) in self.entries.iter().enumerate() {
+            let message = match entry {
+                Entry::Caller(text) => json!({ "role": "user", "content": text }),
+                Entry::Agent { text, calls, .. } => {
+                    self.push_answer(index, text, calls, &mut messages);
+                    continue;
+                }
+                // The result is behind its call. Without the call, a model refuses the result.
+                Entry::Result { .. } => continue,
+                Entry::Note(text) => json!({ "role": "system", "content": text }),
+                Entry::Added(AgentMessage { role, text }) => {
+                    let role = match role {
+                        MessageRole::System => "system",
+                        MessageRole::User => "user",
+                        MessageRole::Assistant => "assistant",
+                    };
+                    json!({ "role": role, "content": text })
+                }
+            };
+            messages.push(message);
+        }
         messages
+    }
+
+    /// Adds the messages of an answer of the agent, which is the entry with this index: its text, its tool calls, and their
+    /// results.
+    fn push_answer(&self, index: usize, text: &str, calls: &[ToolCall], messages: &mut Vec<Value>) {
+        let (mut shown, mut after) = (Vec::new(), Vec::new());
+        for call in calls {
+            let (result, instead) = match self.result_of(index, &call.id) {
+                Some((text, instead)) => (text, instead.filter(|instead| instead.is_answered)),
+                None => (r#"{"error":"no result"}"#, None),
+            };
+            match instead {
+                Some(instead) => {
+                    after.extend(instead.text.iter().map(|text| json!({ "role": "assistant", "content": text })));
+                }
+                None => {
+                    let function = json!({ "name": call.name, "arguments": arguments(call) });
+                    shown.push(json!({ "id": call.id, "type": "function", "function": function }));
+                    after.push(json!({ "role": "tool", "tool_call_id": call.id, "content": result }));
+                }
+            }
+        }
+        // The results come first, directly behind the calls.
+        after.sort_by_key(|message| message.get("tool_call_id").is_none());
+        match (shown.is_empty(), text.is_empty()) {
+            (false, _) => messages.push(json!({ "role": "assistant", "content": text, "tool_calls": shown })),
+            (true, false) => messages.push(json!({ "role": "assistant", "content": text })),
+            (true, true) => {}
+        }
+        messages.append(&mut after);
+    }
+
+    /// Returns the result of a tool call of the entry with this index. Another call may have the same id later.
+    fn result_of(&self, index: usize, of: &str) -> Option<(&str, Option<&Instead>)> {
+        let same =
+            |entry: &&Entry| matches!(entry, Entry::Agent { calls, .. } if calls.iter().any(|call| call.id == of));
+        self.entries.iter().skip(index + 1).take_while(|entry| !same(entry)).find_map(|entry| match entry {
+            Entry::Result { id, text, instead } if id == of => Some((text.as_str(), instead.as_ref())),
+            _ => None,
+        })
     }
 
     /// Returns the lines of the dialogue, for an agent that continues the dialogue.
@@ -321,15 +385,19 @@ impl History {
     }
 
     /// Drops the oldest turns until the remaining text is short enough. The response and the tool calls of a turn are
-    /// dropped together with the turn.
+    /// dropped together with the turn. The last entry stays.
     fn trim(&mut self) {
-        while self.entries.iter().map(Entry::octets).sum::<usize>() > LONGEST && self.entries.len() > 1 {
+        let mut octets: usize = self.entries.iter().map(Entry::octets).sum();
+        while octets > LONGEST && self.entries.len() > 1 {
             loop {
-                self.entries.pop_front();
+                octets -= self.entries.pop_front().map_or(0, |entry| entry.octets());
                 self.stamps.pop_front();
                 self.dropped += 1;
                 self.reported = self.reported.saturating_sub(1);
-                if self.entries.front().is_none_or(|entry| matches!(entry, Entry::Caller(_))) {
+                let front = self.entries.front();
+                if self.entries.len() <= 1
+                    || front.is_none_or(|entry| !matches!(entry, Entry::Agent { .. } | Entry::Result { .. }))
+                {
                     break;
                 }
             }
@@ -337,6 +405,21 @@ impl History {
         let dropped = self.dropped;
         self.unheard.retain(|index| *index >= dropped);
     }
+}
+
+/// Limits the length of a message of an application. Returns whether the message is whole.
+pub(super) fn limit(message: &mut AgentMessage) -> bool {
+    let is_whole = message.text.len() <= LONGEST_ADDED;
+    if !is_whole {
+        let end = message.text.floor_char_boundary(LONGEST_ADDED);
+        message.text = message.text.get(..end).unwrap_or_default().into();
+    }
+    is_whole
+}
+
+/// The note that a message of an application was too long.
+pub(super) fn too_long() -> String {
+    format!("a message for the model has more than {LONGEST_ADDED} octets: the rest is dropped")
 }
 
 /// Searches for `piece` in the unheard part of `text` and moves `heard` to the end of the piece. Returns `false` if the
@@ -375,102 +458,17 @@ impl Entry {
     }
 
     fn octets(&self) -> usize {
-        match self {
-            Self::Caller(text) | Self::Result { text, .. } | Self::Note(text) => text.len(),
-            Self::Added(message) => message.text.len(),
-            Self::Agent { text, calls, .. } => {
-                text.len() + calls.iter().map(|call| call.arguments.len()).sum::<usize>()
+        let of_call = |call: &ToolCall| call.id.len() + call.name.len() + call.arguments.len() + ENTRY;
+        ENTRY
+            + match self {
+                Self::Caller(text) | Self::Note(text) => text.len(),
+                Self::Result { id, text, .. } => id.len() + text.len(),
+                Self::Added(message) => message.text.len(),
+                Self::Agent { text, calls, .. } => text.len() + calls.iter().map(of_call).sum::<usize>(),
             }
-        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn take_shown(history: &mut History, all: bool) -> Vec<String> {
-        let shown = |line: Utterance| format!("{}{}", if line.by_agent { "> " } else { "" }, line.text);
-        history.take_lines(all).into_iter().map(shown).collect()
-    }
-
-    #[test]
-    fn each_utterance_is_logged_once_after_the_caller_heard_it() {
-        let before = Utterance { by_agent: true, text: "Earlier.".into() };
-        let mut history = History::new(&[before]);
-        history.caller("Hello.".to_owned());
-        history.agent("Good day to you.".to_owned(), 0, Vec::new());
-        assert_eq!(take_shown(&mut history, false), ["Hello."]);
-        assert!(history.heard("Good day"));
-        history.interrupted();
-        assert_eq!(take_shown(&mut history, false), ["> Good day — (interrupted by the caller)"]);
-        history.caller("Stop.".to_owned());
-        history.agent("Bye.".to_owned(), 0, Vec::new());
-        assert_eq!(take_shown(&mut history, true), ["Stop.", "> Bye."]);
-        assert!(take_shown(&mut history, true).is_empty());
-    }
-
-    #[test]
-    fn an_unheard_answer_is_not_logged() {
-        let mut history = History::default();
-        history.agent("Never heard.".to_owned(), 0, Vec::new());
-        history.caller("One.".to_owned());
-        assert!(take_shown(&mut history, false).is_empty());
-        history.interrupted();
-        assert_eq!(take_shown(&mut history, false), ["One."]);
-    }
-
-    fn contents(history: &History) -> Vec<String> {
-        let text = |message: &Value| {
-            format!("{}: {}", message["role"].as_str().unwrap(), message["content"].as_str().unwrap())
-        };
-        history.messages("").iter().map(text).collect()
-    }
-
-    #[test]
-    fn the_history_has_only_the_text_that_the_caller_heard() {
-        let mut history = History::default();
-        history.caller("hours?".into());
-        history.agent("We open at nine. We close at five.".into(), 0, vec![]);
-        history.agent("Anything else?".into(), 0, vec![]);
-        history.heard("We open at nine.");
-        history.heard("One moment.");
-        history.heard("We close");
-        history.interrupted();
-        assert_eq!(
-            contents(&history),
-            ["user: hours?", "assistant: We open at nine. We close — (interrupted by the caller)"]
-        );
-        history.caller("On Sunday?".into());
-        history.agent("No.".into(), 0, vec![]);
-        history.heard("No.");
-        history.interrupted();
-        assert_eq!(contents(&history).last().unwrap(), "assistant: No.");
-    }
-
-    #[test]
-    fn a_tool_call_stays_in_the_history_with_its_result_after_an_interruption() {
-        let mut history = History::default();
-        let call = ToolCall { id: "1".into(), name: "order".into(), arguments: "{broken".into() };
-        history.agent("One moment.".into(), 0, vec![call]);
-        history.result("1".into(), "{\"ok\":true}".into());
-        history.interrupted();
-        let messages = history.messages("You are.");
-        assert_eq!(messages[0]["role"], "system");
-        assert_eq!(messages[1]["tool_calls"][0]["function"]["arguments"], "{}");
-        assert_eq!(messages[2], json!({ "role": "tool", "tool_call_id": "1", "content": "{\"ok\":true}" }));
-    }
-
-    #[test]
-    fn a_long_history_drops_its_oldest_turns_as_a_whole() {
-        let mut history = History::default();
-        for turn in 0..100 {
-            history.caller(format!("{turn} {}", "x".repeat(1_000)));
-            history.agent("y".repeat(1_000), 0, vec![]);
-        }
-        let messages = history.messages("");
-        assert!(messages.len() < 60 && messages[0]["role"] == "user");
-        history.heard(&"y".repeat(1_000));
-        history.interrupted();
-    }
-}
+#[path = "history_tests.rs"]
+mod tests;

@@ -148,7 +148,9 @@ impl Agent {
     /// Ends the agent. Then does the work of its script that follows the conversation: a last question to the model, and reports
     /// to web servers. This takes at most 180 s.
     pub async fn finish(self, why: Option<EndReason>) -> Vec<EndReport> {
-        let Self { responder, config, client, .. } = self;
+        let Self { responder, config, client, chat_request, running } = self;
+        // Nobody needs the answers of the open requests any more.
+        drop((chat_request, running));
         let ending = responder.finish(clock::now().instant, why);
         ending.run(&client, &config.model, None).await
     }

@@ -11,6 +11,7 @@
 //! parameter `queued` of every input is the duration of the waiting audio.
 
 mod actions;
+mod items;
 mod timers;
 mod wire;
 
@@ -23,15 +24,17 @@ use serde_json::{Value, json};
 use tandem_call::command::Command;
 use tandem_call::conversation::{AgentSpec, Utterance};
 use tandem_call::engine::{EngineEffect, EngineFailure};
-use tandem_dialect::agent::{AgentScript, AgentTimes, EndReason, TurnSettings};
+use tandem_dialect::agent::{AgentAction, AgentScript, AgentSettings, AgentTimes, EndReason, Opening, TurnSettings};
 use tandem_dialect::conversation::ConversationEnd;
 use tandem_id::Now;
 
 use super::OutgoingRequest;
-use super::chat::{LONGEST_TEXT, MAX_TOOL_CALLS, ToolCall, excess};
+use super::chat::{MAX_TOOL_CALLS, ToolCall, excess};
 use super::config::{AgentConfig, Interruptions};
+use super::responder::warning_after;
 use super::tools::{self, ConfiguredScript};
-
+use actions::RunningCall;
+use items::Item;
 pub use wire::{Event, Format, append, decode};
 
 /// Time between a sound of the caller and the continuation of the playout. The playout continues only if the model has
@@ -50,10 +53,6 @@ const MAX_WAITING_RESPONSES: usize = 16;
 /// Maximum number of dialogue lines that are kept for a new session after the loss of a session. The oldest lines are
 /// dropped.
 const MAX_LINES: usize = 200;
-/// Maximum number of items that wait for the end of their playout.
-const MAX_ITEMS: usize = 64;
-/// Maximum length of the id of an item, in octets.
-const LONGEST_ID: usize = 256;
 /// Maximum length of one line of the dialogue, in octets. A longer line is cut.
 const LONGEST_LINE: usize = 8 * 1024;
 /// Maximum length of all lines that the model reports in one conversation, in octets. This is longer than the longest
@@ -63,9 +62,6 @@ const LONGEST_DIALOGUE: usize = 1024 * 1024;
 const MAX_ROUNDS: u32 = 6;
 /// Maximum number of problems that the model's server may report in one conversation.
 const MAX_PROBLEMS: u32 = 100;
-/// Maximum number of interrupted items that the agent remembers. The model may still send audio of these items. The
-/// agent forgets the oldest items first.
-const MAX_INTERRUPTED_ITEMS: usize = 64;
 
 /// An action for the shell, which is the code with the I/O.
 #[derive(Clone, PartialEq, Debug)]
@@ -101,16 +97,6 @@ pub enum RealtimeOutput {
     EngineFailed(EngineFailure),
 }
 
-/// An item of the model's speech, and the part of the item's audio that was given to playout.
-#[derive(Debug)]
-struct Item {
-    id: String,
-    /// Position of the item's first octet. The position counts the octets of all audio that was given to playout.
-    from: u64,
-    octets: u64,
-    text: String,
-}
-
 /// The state of one conversation.
 pub struct Dialogue {
     config: Arc<AgentConfig>,
@@ -118,6 +104,7 @@ pub struct Dialogue {
     script: Box<dyn AgentScript>,
     /// The prompt and the tools of the session.
     turn: TurnSettings,
+    settings: AgentSettings,
     times: AgentTimes,
     began: Now,
     end_reason: Option<EndReason>,
@@ -143,8 +130,12 @@ pub struct Dialogue {
     requested_response: Option<Value>,
     /// Whether the running response contained audio so far.
     spoke: bool,
-    /// The tool calls whose requests run, each with the number of its requests.
-    running: Vec<(String, u32)>,
+    /// The tool calls whose requests run.
+    running: Vec<RunningCall>,
+    /// The ids of the requests that the script has sent at the start, each with the number of its requests.
+    hooks: Vec<(String, u32)>,
+    /// The actions that follow the model's next answer.
+    later: Vec<AgentAction>,
     calls: Vec<ToolCall>,
     /// Number of responses that called tools since the caller's last words.
     rounds: u32,
@@ -160,7 +151,7 @@ pub struct Dialogue {
     silence_prompts_sent: u32,
     ends_at: Option<Instant>,
     warned: bool,
-    /// Whether the model has failed for good. The model may still send messages.
+    /// Whether the call has got the end of the conversation, or the model has failed for good. Inputs may still arrive.
     is_over: bool,
     /// The way in which the conversation ends after all audio is played, and the latest time of this end.
     pending_end: Option<(ConversationEnd, Option<Instant>)>,
@@ -172,11 +163,14 @@ impl Dialogue {
     /// additional settings of the document.
     pub fn new(config: Arc<AgentConfig>, spec: AgentSpec, script: Option<Box<dyn AgentScript>>, now: Now) -> Self {
         let mut script = script.unwrap_or_else(|| Box::new(ConfiguredScript::new(&config, &spec)));
-        let times = script.settings().times;
+        let settings = script.settings();
+        let times = settings.times;
         let longest = times.longest.unwrap_or_else(|| Duration::from_secs(config.max_seconds.into()));
+        let (warning, warned) = warning_after(longest);
         Self {
             turn: script.turn(now.time),
             script,
+            settings,
             times,
             began: now,
             end_reason: None,
@@ -196,6 +190,8 @@ impl Dialogue {
             requested_response: None,
             spoke: false,
             running: Vec::new(),
+            hooks: Vec::new(),
+            later: Vec::new(),
             calls: Vec::new(),
             rounds: 0,
             problems: 0,
@@ -207,8 +203,8 @@ impl Dialogue {
             digits_complete_at: None,
             silence: None,
             silence_prompts_sent: 0,
-            ends_at: Some(now.instant + longest.saturating_sub(WARNING)),
-            warned: false,
+            ends_at: Some(now.instant + warning),
+            warned,
             is_over: false,
             pending_end: None,
             config,
@@ -234,6 +230,9 @@ impl Dialogue {
 
     /// Returns the time at which [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.is_over {
+            return None;
+        }
         let pending_end = self.pending_end.as_ref().and_then(|(_, latest)| *latest);
         let answer = self.answer_due.map(|(at, _)| at);
         [self.heard_at, pending_end, answer, self.in_doubt, self.digits_complete_at, self.silence, self.ends_at]
@@ -242,9 +241,24 @@ impl Dialogue {
             .min()
     }
 
+    /// Starts the conversation. The first session may follow later.
+    pub fn start(&mut self, now: Instant) {
+        self.note_unsupported();
+        self.send_hooks(now);
+    }
+
+    /// Handles the loss of the session. A new session may follow.
+    pub fn lost(&mut self) {
+        // The new session does not know the tool calls of the lost session.
+        self.calls.clear();
+        self.running.iter_mut().for_each(|call| call.is_lost = true);
+        (self.is_ready, self.is_answering, self.requested_response, self.caller_speaks) = (false, false, None, false);
+        (self.answer_due, self.silence) = (None, None);
+    }
+
     /// Starts the first session, or a new session after the loss of a session.
     pub fn begin(&mut self, now: Instant) {
-        (self.is_ready, self.is_answering, self.requested_response, self.caller_speaks) = (false, false, None, false);
+        self.lost();
         self.answer_due = Some((now + self.config.model.timeout(), true));
         self.update();
     }
@@ -275,12 +289,6 @@ impl Dialogue {
         self.advance(now);
     }
 
-    /// Updates the amount of audio that waits for playout.
-    fn set_queued(&mut self, now: Instant, queued: Duration) {
-        self.queued = self.octets(queued);
-        self.heard_at = (self.queued > 0).then(|| now + queued);
-    }
-
     fn ready(&mut self, now: Instant) {
         self.is_ready = true;
         self.answer_due = None;
@@ -295,15 +303,21 @@ impl Dialogue {
             }
             return self.wait_in_silence(now);
         }
-        let first = self.spec.first_message.clone().or_else(|| self.config.first_message.clone()).unwrap_or_default();
-        match self.spec.event.clone() {
-            Some(event) => {
-                self.outputs.push_back(RealtimeOutput::Send(wire::message("system", &event)));
-                self.request_response(wire::respond(None));
-            }
-            None if first.trim().is_empty() => self.wait_in_silence(now),
-            None => self.say(&first),
+        if let Some(event) = self.spec.event.clone() {
+            self.outputs.push_back(RealtimeOutput::Send(wire::message("system", &event)));
+            return self.request_response(wire::respond(None));
         }
+        let first = match (&self.spec.first_message, &self.settings.opening) {
+            (Some(first), _) => first.to_string(),
+            (None, Opening::Say { text, .. }) => text.clone(),
+            (None, Opening::Configured) => self.config.first_message.as_deref().unwrap_or_default().to_owned(),
+            (None, Opening::Model) => return self.request_response(wire::respond(None)),
+            (None, Opening::WaitForCaller) => String::new(),
+        };
+        if first.trim().is_empty() {
+            return self.wait_in_silence(now);
+        }
+        self.say(&first);
     }
 
     fn update(&mut self) {
@@ -312,7 +326,7 @@ impl Dialogue {
         let settings = wire::Settings {
             instructions: &self.turn.prompt,
             voice: self.spec.voice.as_deref().or(self.config.voice.as_deref()),
-            language: self.spec.language.as_deref().unwrap_or(&self.config.language),
+            language: self.language(),
             transcription: &model.transcription,
             max_tokens: model.max_tokens,
             tools: &tools,
@@ -323,15 +337,28 @@ impl Dialogue {
         self.outputs.push_back(RealtimeOutput::Send(update));
     }
 
+    /// Returns the language of the caller. `None` means any language.
+    fn language(&self) -> Option<&str> {
+        let own = match &self.settings.languages[..] {
+            [] => Some(&*self.config.language),
+            [one] => Some(one.code.as_str()),
+            [..] => None,
+        };
+        self.spec.language.as_deref().or(own)
+    }
+
     fn hears_voices(&self) -> bool {
         let own = matches!(self.config.interruptions, Interruptions::Words | Interruptions::Voice);
-        self.spec.interruptible.unwrap_or(own)
+        self.spec.interruptible.or(self.settings.interrupted_by.map(|by| by.speech)).unwrap_or(own)
     }
 
     /// Handles a sound that may be the start of the caller's speech. The playout pauses at once. The model decides
     /// later whether the sound is speech.
     pub fn handle_sound(&mut self, now: Instant, queued: Duration) {
         self.set_queued(now, queued);
+        if self.is_over {
+            return;
+        }
         if self.queued > 0 && self.hears_voices() && self.in_doubt.is_none() && !self.caller_speaks {
             self.in_doubt = Some(now + SOUND_TIMEOUT);
             self.outputs.push_back(RealtimeOutput::Pause(true));
@@ -347,77 +374,6 @@ impl Dialogue {
         }
     }
 
-    /// Ends the playout of the waiting audio. The record of the dialogue gets only the words that the caller has heard.
-    fn interrupt(&mut self) {
-        let heard = self.played_octets.saturating_sub(self.queued);
-        let plays = self.queued > 0;
-        for item in std::mem::take(&mut self.items) {
-            let part = heard.saturating_sub(item.from).min(item.octets);
-            if part == item.octets && !self.is_answering {
-                if !item.text.is_empty() {
-                    self.line(true, item.text);
-                }
-                continue;
-            }
-            self.outputs.push_back(RealtimeOutput::Send(wire::truncate(&item.id, part / self.format.octets())));
-            let characters = item.text.chars().count() as u64 * part / item.octets.max(1);
-            let text: String = item.text.chars().take(usize::try_from(characters).unwrap_or(usize::MAX)).collect();
-            if !text.trim().is_empty() {
-                self.line(true, format!("{} — (interrupted by the caller)", text.trim_end()));
-            }
-            if self.interrupted_items.len() == MAX_INTERRUPTED_ITEMS {
-                self.interrupted_items.pop_front();
-            }
-            self.interrupted_items.push_back(item.id);
-        }
-        if plays {
-            (self.played_octets, self.queued, self.heard_at) = (heard, 0, None);
-            self.outputs.push_back(RealtimeOutput::Clear);
-            self.outputs.push_back(RealtimeOutput::Interrupted);
-        }
-        if self.in_doubt.take().is_some() {
-            self.outputs.push_back(RealtimeOutput::Pause(false));
-        }
-    }
-
-    fn audio(&mut self, now: Instant, id: String, octets: Vec<u8>) {
-        if self.interrupted_items.contains(&id) {
-            return;
-        }
-        (self.answer_due, self.silence, self.spoke) = (None, None, true);
-        let length = octets.len() as u64;
-        if self.has_too_many_items(&id) {
-            return;
-        }
-        match self.items.iter_mut().find(|item| item.id == id) {
-            Some(item) => item.octets += length,
-            None => self.items.push_back(Item { id, from: self.played_octets, octets: length, text: String::new() }),
-        }
-        self.played_octets += length;
-        self.queued += length;
-        self.heard_at = Some(now + self.span(self.queued));
-        self.outputs.push_back(RealtimeOutput::Play(octets.into()));
-    }
-
-    /// Takes the transcript of an item. The transcript arrives before the audio of the item.
-    fn words(&mut self, id: String, text: &str, is_whole: bool) {
-        if self.interrupted_items.contains(&id) {
-            return;
-        }
-        if self.has_too_many_items(&id) {
-            return;
-        }
-        let known = self.items.iter().find(|item| item.id == id).filter(|_| !is_whole);
-        if known.map_or(0, |item| item.text.len()) + text.len() > LONGEST_TEXT {
-            return self.too_much(&format!("the text of the model's answer has more than {LONGEST_TEXT} octets"));
-        }
-        match self.items.iter_mut().find(|item| item.id == id) {
-            Some(item) if is_whole => item.text = text.to_owned(),
-            Some(item) => item.text.push_str(text),
-            None => self.items.push_back(Item { id, from: self.played_octets, octets: 0, text: text.to_owned() }),
-        }
-    }
-
     /// Takes a tool call of the running response. The tool runs at the end of the response.
     fn called(&mut self, call: ToolCall) {
         match excess(&call) {
@@ -425,15 +381,6 @@ impl Dialogue {
             None if self.calls.len() >= MAX_TOOL_CALLS => self.too_much("too many tool calls in one answer"),
             None => self.calls.push(call),
         }
-    }
-
-    fn has_too_many_items(&mut self, id: &str) -> bool {
-        let is_new = !self.items.iter().any(|item| item.id == id);
-        let is_too_many = is_new && (self.items.len() >= MAX_ITEMS || id.len() > LONGEST_ID);
-        if is_too_many {
-            self.too_much("the model sends too many items at once, or items with long ids");
-        }
-        is_too_many
     }
 
     /// Ends the conversation, because the model sends more than a model may send.
@@ -445,11 +392,13 @@ impl Dialogue {
 
     fn answer_ended(&mut self, now: Instant, failure: Option<String>) {
         self.is_answering = false;
+        let calls = std::mem::take(&mut self.calls);
         if let Some(why) = failure {
             return self.no_answer(now, why);
         }
-        let calls = std::mem::take(&mut self.calls);
         if calls.is_empty() {
+            let later = if self.spoke { std::mem::take(&mut self.later) } else { Vec::new() };
+            later.into_iter().for_each(|action| self.perform(now, action));
             return;
         }
         self.answer_due = None;
@@ -464,8 +413,8 @@ impl Dialogue {
     }
 
     fn error(&mut self, now: Instant, code: &str, of: &str, why: String) {
-        if !self.is_ready && self.format == Format::Pcmu && code != wire::MALFORMED {
-            // Some servers accept only linear audio.
+        if !self.is_ready && !self.greeted && self.format == Format::Pcmu && code != wire::MALFORMED {
+            // Some servers accept only linear audio. The caller hears the format of the first session.
             self.format = Format::Pcm24;
             return self.update();
         }
@@ -508,23 +457,12 @@ impl Dialogue {
             if is_heard || *latest.get_or_insert(now + END_TIMEOUT) <= now {
                 let end = self.pending_end.take().map(|(end, _)| end);
                 self.outputs.extend(end.map(RealtimeOutput::End));
-                (self.silence, self.answer_due, self.ends_at) = (None, None, None);
+                self.is_over = true;
             }
             return;
         }
         if self.silence.is_none() {
             self.wait_in_silence(now);
-        }
-    }
-
-    /// Adds the completely played items to the lines of the dialogue.
-    fn all_heard(&mut self) {
-        if self.queued == 0 && !self.is_answering {
-            for item in std::mem::take(&mut self.items) {
-                if !item.text.is_empty() {
-                    self.line(true, item.text);
-                }
-            }
         }
     }
 
@@ -581,15 +519,10 @@ impl Dialogue {
     pub fn report(&mut self, failure: EngineFailure, effect: EngineEffect) {
         self.outputs.push_back(RealtimeOutput::EngineFailed(failure.with_effect(effect)));
     }
-
-    fn octets(&self, length: Duration) -> u64 {
-        u64::try_from(length.as_micros()).unwrap_or(u64::MAX) * self.format.octets() / 1_000
-    }
-
-    fn span(&self, octets: u64) -> Duration {
-        Duration::from_micros(octets * 1_000 / self.format.octets())
-    }
 }
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod script_tests;

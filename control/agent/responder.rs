@@ -34,8 +34,8 @@ use super::config::{AgentConfig, Interruptions, PhraseConfig};
 use super::ending::Ending;
 use super::history::{self, History};
 use answers::ModelAnswer;
-pub(super) use requests::MAX_WARNINGS;
 use requests::RunningCall;
+pub(super) use requests::{MAX_HOOKS, MAX_LATER, MAX_WARNINGS};
 
 /// Time between the end of a turn and a filler phrase, if the model has not responded yet.
 const FILLER: Duration = Duration::from_millis(700);
@@ -130,6 +130,8 @@ pub(super) struct Responder {
     later: Vec<AgentAction>,
     /// Whether the agent waits for the caller after the running round of tool calls.
     skips_answer: bool,
+    /// Whether the file of a tool may play.
+    wait_file_plays: bool,
     /// The end of the hold.
     held: Option<Instant>,
     /// Number of filler texts of the script so far.
@@ -183,6 +185,7 @@ impl Responder {
             hooks: Vec::new(),
             later: Vec::new(),
             skips_answer: false,
+            wait_file_plays: false,
             held: None,
             fillers: 0,
             rounds: 0,
@@ -266,7 +269,8 @@ impl Responder {
     /// Sets the time at which the conversation ends.
     fn set_end(&mut self) {
         let longest = self.times.longest.unwrap_or_else(|| Duration::from_secs(self.config.max_seconds.into()));
-        self.ends_at = Some(self.began.instant + longest.saturating_sub(WARNING));
+        let (warning, warned) = warning_after(longest);
+        (self.ends_at, self.warned) = (Some(self.began.instant + warning), warned);
     }
 
     /// Converts a time of this machine to the time of the calendar.
@@ -304,10 +308,10 @@ impl Responder {
             ConversationEvent::Interrupted { .. } => self.interrupted(),
             ConversationEvent::AgentSpeaking(speaks) => {
                 self.agent_speaks = speaks;
-                self.filler = None;
                 self.silence = None;
                 if !speaks {
                     self.history.all_heard();
+                    self.filler = self.filler.map(|(_, count)| (now + filler_delay(count), count));
                     self.wait_in_silence(now);
                 }
                 self.report_lines(false);
@@ -322,13 +326,14 @@ impl Responder {
             ConversationEvent::Problem(why) => {
                 self.note(format!("problem: {why}"), json!({ "event": "problem", "why": why }));
             }
-            ConversationEvent::RecognitionFailed(why) => self.recognition_failed(&why),
+            ConversationEvent::RecognitionFailed(why) => self.recognition_failed(now, &why),
         }
     }
 
-    /// Whether no request, no tool call, no turn and no sequence of digits is open.
+    /// Whether no request, no tool call, no turn, no sequence of digits and no end is open.
     fn is_idle(&self) -> bool {
-        self.held.is_none()
+        !self.is_ending
+            && self.held.is_none()
             && self.answer.is_none()
             && self.running.is_empty()
             && self.pending.is_empty()
@@ -382,8 +387,29 @@ impl Responder {
         }
     }
 
+    /// Says a text for the time in which the caller waits.
+    fn say_filler(&mut self, text: String) {
+        if !text.trim().is_empty() {
+            self.outputs.push_back(ResponderOutput::Command(ConversationCommand::Filler(text)));
+        }
+    }
+
     fn note(&mut self, text: String, data: Value) {
         self.outputs.push_back(ResponderOutput::Note(text, data));
+    }
+}
+
+/// Returns the time before a filler phrase, if there were `count` of them in this turn.
+fn filler_delay(count: u32) -> Duration {
+    if count == 0 { FILLER } else { STILL_WAITING.0 }
+}
+
+/// Returns the time after which the agent announces the end of a conversation of this length. The flag says that the time is too
+/// short for an announcement. The time is then the end.
+pub(super) fn warning_after(longest: Duration) -> (Duration, bool) {
+    match longest.checked_sub(WARNING) {
+        Some(warning) if !warning.is_zero() => (warning, false),
+        _ => (longest, true),
     }
 }
 
@@ -402,3 +428,9 @@ mod tests;
 
 #[cfg(test)]
 mod script_tests;
+
+#[cfg(test)]
+mod turn_tests;
+
+#[cfg(test)]
+mod limit_tests;

@@ -14,7 +14,7 @@ pub(super) struct Stage {
     pub(super) responder: Responder,
     pub(super) now: Instant,
     pub(super) outputs: Vec<ResponderOutput>,
-    thought: u64,
+    pub(super) thought: u64,
 }
 
 pub(super) fn config(more: &str) -> Arc<AgentConfig> {
@@ -81,6 +81,17 @@ impl Stage {
     pub(super) fn web_answers(&mut self, id: &str, status: u16, body: &str) {
         self.responder.handle_response(self.now, id, Ok(&response(status, body)));
         self.obey();
+    }
+
+    pub(super) fn has(&self, wanted: &ConversationCommand) -> bool {
+        self.outputs.iter().any(|output| matches!(output, ResponderOutput::Command(command) if command == wanted))
+    }
+
+    /// The caller hears the agent say these phrases, from the first to the last of the queue.
+    pub(super) fn hears(&mut self, phrases: &[&str]) {
+        self.event(ConversationEvent::AgentSpeaking(true));
+        phrases.iter().for_each(|phrase| self.event(ConversationEvent::Played((*phrase).to_owned())));
+        self.event(ConversationEvent::AgentSpeaking(false));
     }
 
     pub(super) fn take(&mut self) -> Vec<ResponderOutput> {
@@ -371,7 +382,7 @@ fn an_unanswered_transfer_returns_the_caller_to_the_agent() {
 }
 
 /// Returns the failures that the agent has reported, with their consequences.
-fn failures(stage: &Stage) -> Vec<(Engine, EngineEffect)> {
+pub(super) fn failures(stage: &Stage) -> Vec<(Engine, EngineEffect)> {
     let failures = stage.outputs.iter().filter_map(|act| match act {
         ResponderOutput::EngineFailed(failure) => Some((failure.engine, failure.effect)),
         _ => None,

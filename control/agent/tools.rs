@@ -166,14 +166,18 @@ impl AgentScript for ConfiguredScript {
             Ok(answer) => answer,
             Err(why) => return ScriptStep::failed(why),
         };
-        let text = String::from_utf8_lossy(&answer.body);
-        let end = text.char_indices().map(|(at, _)| at).find(|at| *at >= LONGEST_RESULT).unwrap_or(text.len());
-        let text = text.get(..end).unwrap_or_default();
+        let text = limited(String::from_utf8_lossy(&answer.body).into_owned());
         match answer.status {
             200..300 => ScriptStep::text(text),
             status => ScriptStep::failed(format!("status {status}: {text}")),
         }
     }
+}
+
+/// Limits the result of a tool to the length that a model gets.
+pub(super) fn limited(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(LONGEST_RESULT));
+    text
 }
 
 /// A successful result with actions.

@@ -32,7 +32,8 @@ use tandem_agent::{Agent, Agents, EndReport};
 use tandem_audio::AudioLoader;
 use tandem_call::command::Command;
 use tandem_call::conversation::{
-    BAD_DEFINITION, ConversationRequest, ConversationSpec, ConversationStatus, ConversationTarget, NO_AGENT, Utterance,
+    AgentSpec, BAD_DEFINITION, ConversationRequest, ConversationSpec, ConversationStatus, ConversationTarget, NO_AGENT,
+    Utterance,
 };
 use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
 use tandem_call::recognition::RecognitionSpec;
@@ -182,6 +183,26 @@ impl Conversations {
         });
         handle
     }
+
+    /// Does the work that follows the conversation of an agent that has left for a document, and did not come back before the end
+    /// of the leg.
+    pub fn finish_absent(
+        self: &Arc<Self>,
+        call: Box<dyn CallPort<ConversationUpdate>>,
+        leg: LegId,
+        account: &AccountName,
+        agent: AgentSpec,
+        script: Box<dyn AgentScript>,
+    ) {
+        let agents = self.agents.load_full();
+        let Some(config) = agents.find(&agent.name).or_else(|| agents.find("")).map(Arc::clone) else { return };
+        let client = self.client.of_account(account);
+        let mut spec = ConversationSpec::new(ConversationTarget::Agent(Box::new(agent.clone())));
+        tokio::spawn(async move {
+            let agent = Agent::new(config, client, agent, &mut spec, Some(script));
+            log::log_reports(&*call, leg, agent.finish(Some(EndReason::Caller)).await);
+        });
+    }
 }
 
 impl ConversationHandle {
@@ -263,6 +284,7 @@ async fn run(
         call,
         playout: Playout::new(shared.audio.clone(), account, writer),
         recognition: None,
+        has_ended: false,
     };
     task.turn_taking.set_pronunciations(pronunciations);
     let end = match task.begin(&mut backend, sink, source).await {
@@ -270,15 +292,22 @@ async fn run(
         Err(why) => Err(why),
     };
     task.log.end(task.turn_taking.totals());
+    let why = reason(&end, task.has_ended);
+    let (status, malformed) = match end {
+        Ok(End::Stopped) | Err(Failure::CallOver) => (ConversationStatus::Completed, false),
+        Ok(End::Over { status, malformed }) => (status, malformed),
+        Err(Failure::Backend(why)) => (ConversationStatus::Failed { after_start: true, why }, false),
+    };
+    (status, Some(Box::pin(backend.finish(malformed, why))))
+}
+
+/// Returns the reason of the end for the agent. `None` means the reason that the agent itself has. `has_ended` says whether the
+/// call has got the end that the agent requested: the call then stops the conversation, although the caller has not hung up.
+fn reason(end: &Result<End, Failure>, has_ended: bool) -> Option<EndReason> {
     match end {
-        Ok(End::Stopped) => {
-            (ConversationStatus::Completed, Some(Box::pin(backend.finish(false, Some(EndReason::Caller)))))
-        }
-        Ok(End::Over { status, malformed }) => (status, Some(Box::pin(backend.finish(malformed, None)))),
-        Err(why) => {
-            let status = ConversationStatus::Failed { after_start: true, why };
-            (status, Some(Box::pin(backend.finish(false, Some(EndReason::Failed)))))
-        }
+        Ok(End::Stopped) | Err(Failure::CallOver) => (!has_ended).then_some(EndReason::Caller),
+        Ok(End::Over { .. }) => None,
+        Err(Failure::Backend(_)) => Some(EndReason::Failed),
     }
 }
 
@@ -348,6 +377,26 @@ enum End {
     Over { status: ConversationStatus, malformed: bool },
 }
 
+/// The reason why a conversation cannot go on.
+enum Failure {
+    /// The call has ended.
+    CallOver,
+    /// The connection to the other side failed.
+    Backend(StreamFailure),
+}
+
+impl From<CallOver> for Failure {
+    fn from(_: CallOver) -> Self {
+        Self::CallOver
+    }
+}
+
+impl From<StreamFailure> for Failure {
+    fn from(why: StreamFailure) -> Self {
+        Self::Backend(why)
+    }
+}
+
 /// The state of the task that connects the caller and the application.
 struct ConversationTask<'a> {
     turn_taking: TurnTaking,
@@ -361,6 +410,8 @@ struct ConversationTask<'a> {
     /// Detects a voice earlier than the recogniser does. This detector is used only if recognised words decide about
     /// interruptions.
     onset: Option<Onset>,
+    /// Whether the call has got the end of the conversation that the agent requested.
+    has_ended: bool,
 }
 
 impl ConversationTask<'_> {
@@ -369,7 +420,7 @@ impl ConversationTask<'_> {
         backend: &mut ConversationBackend,
         sink: media::TapSink,
         source: media::StreamSource,
-    ) -> Result<(), StreamFailure> {
+    ) -> Result<(), Failure> {
         backend.begin(clock::now().instant).await?;
         self.call.report(ConversationUpdate::Ready { sink, source })?;
         if let Err(why) = self.start_recognition() {
@@ -385,17 +436,21 @@ impl ConversationTask<'_> {
         &mut self,
         backend: &mut ConversationBackend,
         why: &RecogniseError,
-    ) -> Result<(), StreamFailure> {
+    ) -> Result<(), Failure> {
         self.recognition = None;
         if !backend.reports_recognition() {
             let failure = EngineFailure::new(Engine::Recogniser, why.to_string());
             self.call.report(ConversationUpdate::EngineFailed(failure))?;
         }
-        backend.send(ConversationEvent::RecognitionFailed(why.to_string()), clock::now()).await
+        backend.send(ConversationEvent::RecognitionFailed(why.to_string()), clock::now()).await?;
+        self.turn_taking.recogniser_ended(clock::now().instant);
+        Ok(())
     }
 
     fn start_recognition(&mut self) -> Result<(), RecogniseError> {
-        self.recognition = None;
+        if self.recognition.take().is_some() {
+            self.turn_taking.recogniser_ended(clock::now().instant);
+        }
         self.recognition = Some(self.shared.recogniser.listen(&self.recognition_spec)?);
         Ok(())
     }
@@ -405,7 +460,7 @@ impl ConversationTask<'_> {
         backend: &mut ConversationBackend,
         mut tap: media::TapReader,
         mut inputs: mpsc::Receiver<ConversationInput>,
-    ) -> Result<End, StreamFailure> {
+    ) -> Result<End, Failure> {
         loop {
             if let Some(end) = self.perform_outputs(backend).await? {
                 return Ok(end);
@@ -417,7 +472,7 @@ impl ConversationTask<'_> {
                     match received {
                         BackendMessage::Command(ask) => self.turn_taking.handle_command(now, ask),
                         BackendMessage::Malformed(why) => self.turn_taking.malformed(why),
-                        BackendMessage::Closed(why) => return Err(why),
+                        BackendMessage::Closed(why) => return Err(why.into()),
                         BackendMessage::Record(on) => self.call.report(ConversationUpdate::Command(Box::new(record(on))))?,
                         BackendMessage::LegCommand(command) => self.call.report(ConversationUpdate::Command(command))?,
                         BackendMessage::Warn(text) => self.call.report(ConversationUpdate::Warned(text))?,
@@ -441,7 +496,10 @@ impl ConversationTask<'_> {
                 heard = next_recognition(&mut self.recognition) => match heard {
                     Some(Ok(heard)) => self.turn_taking.handle_recognition(clock::now().instant, heard),
                     Some(Err(why)) => self.recognition_failed(backend, &why).await?,
-                    None => self.recognition = None,
+                    None => {
+                        let why = RecogniseError::Failed("the recogniser ended without a reason".to_owned());
+                        self.recognition_failed(backend, &why).await?;
+                    }
                 },
                 (piece, part) = self.playout.next() => {
                     let (progress, too_long) = self.playout.take(piece, part);
@@ -468,7 +526,7 @@ impl ConversationTask<'_> {
     }
 
     /// Performs the outputs of `turn_taking`.
-    async fn perform_outputs(&mut self, backend: &mut ConversationBackend) -> Result<Option<End>, StreamFailure> {
+    async fn perform_outputs(&mut self, backend: &mut ConversationBackend) -> Result<Option<End>, Failure> {
         while let Some(order) = self.turn_taking.poll_output() {
             match order {
                 TurnOutput::Make { piece, source } => {
@@ -500,13 +558,9 @@ impl ConversationTask<'_> {
                 TurnOutput::End(ConversationEnd::Handoff(word)) => {
                     return Ok(Some(End::Over { status: ConversationStatus::Ended(word), malformed: false }));
                 }
-                TurnOutput::End(ConversationEnd::Hangup) => self.call.report(ConversationUpdate::HungUp)?,
-                TurnOutput::End(ConversationEnd::Run(program)) => {
-                    self.call.report(ConversationUpdate::Command(Box::new(Command::Run(*program))))?;
-                }
-                TurnOutput::End(ConversationEnd::RunThenReturn { program, agent }) => {
-                    let command = Command::InterruptConversation { program: *program, agent };
-                    self.call.report(ConversationUpdate::Command(Box::new(command)))?;
+                TurnOutput::End(end) => {
+                    self.has_ended = true;
+                    self.call.report(of_end(end))?;
                 }
                 TurnOutput::Over { status, malformed } => return Ok(Some(End::Over { status, malformed })),
             }
@@ -569,16 +623,25 @@ impl ConversationTask<'_> {
     }
 
     /// Handles a piece that does not fit into the buffer of the media session. The caller does not hear the rest of it.
-    async fn is_too_long(
-        &mut self,
-        backend: &mut ConversationBackend,
-        piece: Option<u64>,
-    ) -> Result<(), StreamFailure> {
+    async fn is_too_long(&mut self, backend: &mut ConversationBackend, piece: Option<u64>) -> Result<(), Failure> {
         let Some(piece) = piece else { return Ok(()) };
         let why = format!("audio longer than {} s is not played", LONGEST.as_secs());
         backend.send(ConversationEvent::Problem(why), clock::now()).await?;
         self.turn_taking.cut(piece);
         Ok(())
+    }
+}
+
+/// Returns the report to the call that lets the call perform the end of a conversation.
+fn of_end(end: ConversationEnd) -> ConversationUpdate {
+    match end {
+        ConversationEnd::Handoff(word) => ConversationUpdate::Over(ConversationStatus::Ended(word)),
+        ConversationEnd::Hangup => ConversationUpdate::HungUp,
+        ConversationEnd::Run(program) => ConversationUpdate::Command(Box::new(Command::Run(*program))),
+        ConversationEnd::RunThenReturn { program, agent } => {
+            let command = Command::InterruptConversation { program: *program, agent };
+            ConversationUpdate::Command(Box::new(command))
+        }
     }
 }
 
@@ -604,5 +667,21 @@ async fn next_recognition(
 async fn sleep_until(due: Option<std::time::Instant>) {
     if let Some(due) = due {
         tokio::time::sleep_until(due.into()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stop_of_a_conversation_that_its_agent_has_ended_is_no_hang_up_of_the_caller() {
+        assert_eq!(reason(&Ok(End::Stopped), false), Some(EndReason::Caller));
+        assert_eq!(reason(&Ok(End::Stopped), true), None, "the agent has hung up or left");
+        let over = || Err(Failure::from(CallOver));
+        assert_eq!(reason(&over(), false), Some(EndReason::Caller), "the end of the call is no failure");
+        assert_eq!(reason(&over(), true), None);
+        let broken = Err(Failure::from(StreamFault::Closed.because("gone")));
+        assert_eq!(reason(&broken, false), Some(EndReason::Failed));
     }
 }

@@ -31,6 +31,10 @@ pub struct ConversationFigures {
     pub last_error: Option<String>,
     /// Number of times that words of the caller were recognised.
     heard: u32,
+    caller_speaks: bool,
+    other_speaks: bool,
+    /// Whether the other side has words of the caller that it has not answered.
+    thinks: bool,
 }
 
 /// An engine that has failed and not worked since.
@@ -78,18 +82,27 @@ impl LiveConversation {
 
     /// Takes an event for the other side.
     pub(super) fn event(&self, event: &ConversationEvent) {
-        let state = match event {
-            ConversationEvent::CallerSpeaking(true) => ConversationState::CallerSpeaks,
-            ConversationEvent::AgentSpeaking(true) => ConversationState::Speaking,
-            ConversationEvent::AgentSpeaking(false) => ConversationState::Listening,
-            ConversationEvent::Prompt { last: true, .. } => ConversationState::Thinking,
-            _ => return,
-        };
-        self.figures.lock().state = Some(state);
+        self.figures.lock().event(event);
     }
 }
 
 impl ConversationFigures {
+    fn event(&mut self, event: &ConversationEvent) {
+        match event {
+            ConversationEvent::CallerSpeaking(speaks) => self.caller_speaks = *speaks,
+            ConversationEvent::AgentSpeaking(speaks) => (self.other_speaks, self.thinks) = (*speaks, false),
+            // A noise has no words, and nobody answers it.
+            ConversationEvent::Prompt { last: true, text, .. } => self.thinks |= !text.trim().is_empty(),
+            _ => return,
+        }
+        self.state = Some(match self {
+            Self { caller_speaks: true, .. } => ConversationState::CallerSpeaks,
+            Self { other_speaks: true, .. } => ConversationState::Speaking,
+            Self { thinks: true, .. } => ConversationState::Thinking,
+            _ => ConversationState::Listening,
+        });
+    }
+
     fn failed(&mut self, failure: &EngineFailure) {
         let EngineFailure { engine, detail, .. } = failure;
         self.last_error = Some(failure.to_string());
@@ -145,6 +158,29 @@ mod tests {
         figures.note(&turn(2));
         assert_eq!((figures.failures.len(), figures.turns), (0, 2));
         assert_eq!(figures.last_error.as_deref(), Some("the model failed: no answer"));
+    }
+
+    #[test]
+    fn a_noise_of_the_caller_changes_the_state_only_while_it_lasts() {
+        let mut figures = ConversationFigures::default();
+        let mut state = |event: ConversationEvent| {
+            figures.event(&event);
+            figures.state.unwrap()
+        };
+        let prompt = |text: &str| ConversationEvent::Prompt {
+            text: text.to_owned(),
+            language: "en".to_owned(),
+            last: true,
+            end_of_turn: None,
+        };
+        assert_eq!(state(ConversationEvent::CallerSpeaking(true)), ConversationState::CallerSpeaks);
+        assert_eq!(state(ConversationEvent::CallerSpeaking(false)), ConversationState::Listening);
+        assert_eq!(state(prompt("sales")), ConversationState::Thinking);
+        assert_eq!(state(ConversationEvent::AgentSpeaking(true)), ConversationState::Speaking);
+        assert_eq!(state(ConversationEvent::CallerSpeaking(true)), ConversationState::CallerSpeaks);
+        assert_eq!(state(ConversationEvent::CallerSpeaking(false)), ConversationState::Speaking, "it goes on");
+        assert_eq!(state(prompt("")), ConversationState::Speaking);
+        assert_eq!(state(ConversationEvent::AgentSpeaking(false)), ConversationState::Listening);
     }
 
     #[test]

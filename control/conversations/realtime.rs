@@ -1,14 +1,16 @@
 //! A conversation with a realtime model. The task sends the caller's audio to the model's WebSocket, and plays the
 //! model's audio to the caller.
 
+use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tandem_agent::AgentConfig;
 use tandem_agent::realtime::{Dialogue, Event, Format, RealtimeOutput, append, decode};
-use tandem_call::command::Command;
 use tandem_call::conversation::{AgentSpec, ConversationStatus};
 use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
+use tandem_call::stream::StreamFailure;
 use tandem_dialect::agent::{AgentScript, EndReason, Response};
 use tandem_dialect::conversation::ConversationEnd;
 use tandem_history::call_port::CallPort;
@@ -26,8 +28,8 @@ use tokio::task::JoinSet;
 use super::log::ConversationLog;
 use super::turn_taking::ConversationFact;
 use super::{
-    AfterEnd, ConversationInput, ConversationUpdate, Conversations, LONGEST, LiveConversation, ORDER, Onset,
-    TAP_FRAMES, record, sleep_until,
+    AfterEnd, ConversationInput, ConversationUpdate, Conversations, LONGEST, LiveConversation, MAX_INPUTS, ORDER,
+    Onset, TAP_FRAMES, of_end, record, sleep_until,
 };
 
 /// Maximum number of WebSockets in one conversation. A lost WebSocket is replaced until this number is reached.
@@ -73,23 +75,29 @@ pub(super) async fn run(
         running: JoinSet::new(),
         onset: Onset::default(),
         upsampler: media::Resampler::new(media::SampleRate::Hz8000, media::SampleRate::Hz48000),
+        opening: None,
+        waiting: VecDeque::new(),
     };
-    task.open().await;
+    task.dialogue.start(clock::now().instant);
+    task.open();
     let (status, why) = loop {
         if let Some(status) = task.perform().await {
             break (status, None);
         }
         let due = task.dialogue.poll_timeout();
+        // While the WebSocket opens, the requests and the answers for the model wait.
+        let is_open = task.opening.is_none();
         tokio::select! {
-            word = next_message(&mut task.socket) => task.take(word).await,
+            opened = next_socket(&mut task.opening) => task.opened(opened),
+            word = next_message(&mut task.socket) => task.take(word),
             frame = tap.next() => match frame {
                 Some(frame) => task.listen(&recognise::samples(&frame)).await,
                 None => break (ConversationStatus::Completed, Some(EndReason::Caller)),
             },
-            Some(ran) = task.running.join_next() => if let Ok((call, result)) = ran {
+            Some(ran) = task.running.join_next(), if is_open => if let Ok((call, result)) = ran {
                 task.dialogue.handle_response(clock::now().instant, &call, result.as_ref().map_err(Clone::clone));
             },
-            note = inputs.recv() => match note {
+            note = next_input(&mut inputs, &mut task.waiting, is_open) => match note {
                 Some(ConversationInput::Digit(key)) => {
                     let queued = task.queued();
                     task.dialogue.handle_digit(clock::now().instant, queued, key);
@@ -111,9 +119,43 @@ pub(super) async fn run(
     if let Some(socket) = task.socket.take() {
         tokio::spawn(socket.close(NORMAL, ""));
     }
+    let queued = task.queued();
     let RealtimeTask { dialogue, client, .. } = task;
-    let after = dialogue.finish(client, clock::now().instant, why);
+    let after = dialogue.finish(client, clock::now().instant, queued, why);
     (status, Some(Box::pin(after)))
+}
+
+/// A WebSocket that opens.
+type Opening = Pin<Box<dyn Future<Output = Result<Socket, StreamFailure>> + Send>>;
+
+/// Waits until the WebSocket is open. If no WebSocket opens, the future never completes. This function is cancel-safe.
+async fn next_socket(opening: &mut Option<Opening>) -> Result<Socket, StreamFailure> {
+    match opening {
+        Some(socket) => socket.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Returns the next input of the call. If the model's WebSocket is not open, only the end is returned, and the other inputs wait.
+/// Further inputs than [`MAX_INPUTS`] are dropped. This function is cancel-safe.
+async fn next_input(
+    inputs: &mut mpsc::Receiver<ConversationInput>,
+    waiting: &mut VecDeque<ConversationInput>,
+    is_open: bool,
+) -> Option<ConversationInput> {
+    if is_open && let Some(input) = waiting.pop_front() {
+        return Some(input);
+    }
+    loop {
+        match inputs.recv().await {
+            Some(input) if !is_open && !matches!(input, ConversationInput::Stop) => {
+                if waiting.len() < MAX_INPUTS {
+                    waiting.push_back(input);
+                }
+            }
+            input => return input,
+        }
+    }
 }
 
 /// Waits for the next message of the model. Without a WebSocket, the future never completes. This function is
@@ -141,19 +183,30 @@ struct RealtimeTask<'a> {
     running: JoinSet<(String, Result<Response, String>)>,
     onset: Onset,
     upsampler: media::Resampler,
+    opening: Option<Opening>,
+    /// The inputs of the call that wait for the WebSocket.
+    waiting: VecDeque<ConversationInput>,
 }
 
 impl RealtimeTask<'_> {
-    /// Opens a WebSocket and starts a session over this WebSocket.
-    async fn open(&mut self) {
-        let model = &self.config.model;
+    /// Begins to open a WebSocket.
+    fn open(&mut self) {
         self.sockets += 1;
-        let began = clock::now().instant;
-        let opened = Socket::open(&self.client, model.realtime_url().as_str(), model.realtime_headers(), None).await;
+        let (client, config) = (self.client.clone(), Arc::clone(&self.config));
+        let timings = Arc::clone(&self.shared.timings);
+        self.opening = Some(Box::pin(async move {
+            let (model, began) = (&config.model, clock::now().instant);
+            let socket = Socket::open(&client, model.realtime_url().as_str(), model.realtime_headers(), None).await?;
+            timings.took(Timing::ConversationConnect, clock::now().instant.saturating_duration_since(began));
+            Ok(socket)
+        }));
+    }
+
+    /// Starts a session over the WebSocket that is open now.
+    fn opened(&mut self, opened: Result<Socket, StreamFailure>) {
+        self.opening = None;
         match opened {
             Ok(socket) => {
-                let timings = &self.shared.timings;
-                timings.took(Timing::ConversationConnect, clock::now().instant.saturating_duration_since(began));
                 self.socket = Some(socket);
                 self.dialogue.begin(clock::now().instant);
             }
@@ -171,7 +224,7 @@ impl RealtimeTask<'_> {
         self.writer.as_ref().map(media::StreamWriter::queued).unwrap_or_default()
     }
 
-    async fn take(&mut self, word: SocketMessage) {
+    fn take(&mut self, word: SocketMessage) {
         match word {
             SocketMessage::Text(text) => {
                 let event = decode(&text);
@@ -194,7 +247,8 @@ impl RealtimeTask<'_> {
                 if self.sockets < MAX_SOCKETS {
                     let why = format!("reconnecting to the model: {why}");
                     self.dialogue.report(EngineFailure::new(Engine::Model, why), EngineEffect::Recovered);
-                    self.open().await;
+                    self.dialogue.lost();
+                    self.open();
                 } else {
                     self.model_failed(&why);
                 }
@@ -278,14 +332,7 @@ impl RealtimeTask<'_> {
                 RealtimeOutput::Warn(text) => self.post(ConversationUpdate::Warned(text)),
                 RealtimeOutput::Record(on) => self.post(ConversationUpdate::Command(Box::new(record(on)))),
                 RealtimeOutput::End(ConversationEnd::Handoff(word)) => return Some(ConversationStatus::Ended(word)),
-                RealtimeOutput::End(ConversationEnd::Hangup) => self.post(ConversationUpdate::HungUp),
-                RealtimeOutput::End(ConversationEnd::Run(program)) => {
-                    self.post(ConversationUpdate::Command(Box::new(Command::Run(*program))));
-                }
-                RealtimeOutput::End(ConversationEnd::RunThenReturn { program, agent }) => {
-                    let command = Command::InterruptConversation { program: *program, agent };
-                    self.post(ConversationUpdate::Command(Box::new(command)));
-                }
+                RealtimeOutput::End(end) => self.post(of_end(end)),
                 RealtimeOutput::Utterance(line) => {
                     self.log.note(&match line.by_agent {
                         true => ConversationFact::Spoken(line.text.to_string()),

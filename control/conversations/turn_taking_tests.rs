@@ -1,9 +1,11 @@
-use tandem_call::conversation::{ConversationTarget, LanguageSettings};
-use tandem_call::recognition::RecognisedText;
+use tandem_call::conversation::{ConversationTarget, LanguageSettings, Sensitivity};
+use tandem_call::engine::Engine;
+use tandem_call::recognition::{RecognisedText, RecognitionEvent};
 
+use super::queue::{MAX_PIECES, MAX_READY_AUDIO};
 use super::*;
 
-fn spec() -> ConversationSpec {
+pub(super) fn spec() -> ConversationSpec {
     ConversationSpec {
         with: ConversationTarget::Application("ws://app.test/".to_owned()),
         id: None,
@@ -31,26 +33,26 @@ fn spec() -> ConversationSpec {
 }
 
 /// A conversation whose audio lasts 100 ms per word.
-struct Stage {
-    turn_taking: TurnTaking,
-    now: Instant,
-    events: Vec<ConversationEvent>,
+pub(super) struct Stage {
+    pub(super) turn_taking: TurnTaking,
+    pub(super) now: Instant,
+    pub(super) events: Vec<ConversationEvent>,
     /// The texts in the buffer. These texts are neither played completely nor cleared.
-    put: VecDeque<(u64, String)>,
-    sources: Vec<(u64, AudioSource)>,
-    pressed: Vec<String>,
-    listens: Vec<String>,
-    over: Option<(ConversationStatus, bool)>,
-    clears: u32,
-    paused: bool,
-    pending_end: Option<ConversationEnd>,
-    facts: Vec<ConversationFact>,
+    pub(super) put: VecDeque<(u64, String)>,
+    pub(super) sources: Vec<(u64, AudioSource)>,
+    pub(super) pressed: Vec<String>,
+    pub(super) listens: Vec<String>,
+    pub(super) over: Option<(ConversationStatus, bool)>,
+    pub(super) clears: u32,
+    pub(super) paused: bool,
+    pub(super) pending_end: Option<ConversationEnd>,
+    pub(super) facts: Vec<ConversationFact>,
 }
 
-const WORD: Duration = Duration::from_millis(100);
+pub(super) const WORD: Duration = Duration::from_millis(100);
 
 impl Stage {
-    fn new(spec: ConversationSpec) -> Self {
+    pub(super) fn new(spec: ConversationSpec) -> Self {
         #[expect(clippy::disallowed_methods, reason = "any Instant will do as the start of a virtual clock")]
         let now = Instant::now();
         let mut stage = Self {
@@ -73,7 +75,7 @@ impl Stage {
     }
 
     /// Performs all actions. Audio is ready at once.
-    fn collect_outputs(&mut self) {
+    pub(super) fn collect_outputs(&mut self) {
         while let Some(order) = self.turn_taking.poll_output() {
             match order {
                 TurnOutput::Make { piece, source } => {
@@ -102,27 +104,27 @@ impl Stage {
         }
     }
 
-    fn command(&mut self, command: ConversationCommand) {
+    pub(super) fn command(&mut self, command: ConversationCommand) {
         self.turn_taking.handle_command(self.now, command);
         self.collect_outputs();
     }
 
-    fn say(&mut self, token: &str, last: bool) {
+    pub(super) fn say(&mut self, token: &str, last: bool) {
         self.command(say(token, last, InterruptPolicy::default()));
     }
 
-    fn digit(&mut self, digit: char) {
+    pub(super) fn digit(&mut self, digit: char) {
         self.turn_taking.handle_digit(self.now, digit);
         self.collect_outputs();
     }
 
-    fn recognises(&mut self, heard: RecognitionEvent) {
+    pub(super) fn recognises(&mut self, heard: RecognitionEvent) {
         self.turn_taking.handle_recognition(self.now, heard);
         self.collect_outputs();
     }
 
     /// Simulates that the caller says `text` and that the words are recognised at once.
-    fn caller_says(&mut self, text: &str) {
+    pub(super) fn caller_says(&mut self, text: &str) {
         self.recognises(RecognitionEvent::Began);
         self.recognises(RecognitionEvent::Paused);
         self.recognises(RecognitionEvent::Final(RecognisedText {
@@ -131,14 +133,14 @@ impl Stage {
         }));
     }
 
-    fn advance_clock(&mut self, time: Duration) {
+    pub(super) fn advance_clock(&mut self, time: Duration) {
         self.now += time;
         self.turn_taking.handle_timeout(self.now);
         self.collect_outputs();
     }
 
     /// Simulates the end of the current piece. Returns the text of this piece.
-    fn is_heard(&mut self) -> String {
+    pub(super) fn is_heard(&mut self) -> String {
         let (piece, text) = self.put.pop_front().unwrap();
         self.now += WORD * u32::try_from(text.split_whitespace().count()).unwrap();
         self.turn_taking.handle_mark(self.now, piece);
@@ -146,12 +148,12 @@ impl Stage {
         text
     }
 
-    fn events(&mut self) -> Vec<ConversationEvent> {
+    pub(super) fn events(&mut self) -> Vec<ConversationEvent> {
         std::mem::take(&mut self.events)
     }
 }
 
-fn say(token: &str, last: bool, interrupt_policy: InterruptPolicy) -> ConversationCommand {
+pub(super) fn say(token: &str, last: bool, interrupt_policy: InterruptPolicy) -> ConversationCommand {
     ConversationCommand::Say { token: token.to_owned(), last, language: None, interrupt_policy }
 }
 
@@ -167,7 +169,7 @@ fn words(source: &AudioSource) -> u32 {
     u32::try_from(text(source).split_whitespace().count()).unwrap()
 }
 
-fn prompt(text: &str) -> ConversationEvent {
+pub(super) fn prompt(text: &str) -> ConversationEvent {
     ConversationEvent::Prompt { text: text.to_owned(), language: "en-US".to_owned(), last: true, end_of_turn: None }
 }
 
@@ -208,28 +210,6 @@ fn a_final_transcript_is_a_prompt_and_partial_transcripts_need_a_setting() {
         end_of_turn: None,
     };
     assert_eq!(stage.events(), [expected]);
-}
-
-#[test]
-fn speech_interrupts_and_the_event_has_the_text_that_the_caller_heard() {
-    let mut stage = Stage::new(spec());
-    stage.say("Sentence one is this. Sentence two follows it. ", false);
-    stage.say("Sentence three comes last.", true);
-    stage.is_heard();
-    stage.advance_clock(WORD * 2 + WORD / 2);
-    stage.recognises(RecognitionEvent::Began);
-    let interrupted = ConversationEvent::Interrupted {
-        heard: "Sentence one is this. Sentence two".to_owned(),
-        after: WORD * 6 + WORD / 2,
-    };
-    assert_eq!(stage.events(), [interrupted]);
-    assert!(stage.put.is_empty(), "nothing of it is said any more");
-    stage.recognises(RecognitionEvent::Paused);
-    stage
-        .recognises(RecognitionEvent::Final(RecognisedText { stable: "stop".to_owned(), ..RecognisedText::default() }));
-    assert_eq!(stage.events(), [prompt("stop")]);
-    stage.say("All right.", true);
-    assert_eq!(stage.put[0].1, "All right.");
 }
 
 #[test]
@@ -292,60 +272,19 @@ fn the_log_has_preempted_replies_and_failed_speech() {
         turn_taking.poll_output(),
         Some(TurnOutput::EngineFailed(EngineFailure::new(Engine::Voice, "the engine answers 500")))
     );
+    assert!(outputs(&mut turn_taking).contains(&TurnOutput::Forget { piece: 1 }));
 }
 
 #[test]
-fn a_digit_interrupts_and_is_reported_after_the_interruption() {
+fn the_log_has_both_parts_of_a_reply_around_a_filler() {
     let mut stage = Stage::new(spec());
-    stage.say("A long story that nobody wants to hear.", true);
-    stage.advance_clock(WORD);
-    stage.digit('5');
-    let events = stage.events();
-    assert!(
-        matches!(&events[..], [ConversationEvent::Interrupted { .. }, ConversationEvent::Digit('5')]),
-        "{events:?}"
-    );
-    let mut deaf = Stage::new(ConversationSpec { digits: false, ..spec() });
-    deaf.say("A long story.", true);
-    deaf.digit('5');
-    assert_eq!((deaf.events(), deaf.clears), (Vec::new(), 0));
-}
-
-#[test]
-fn uninterruptible_speech_plays_on_and_digits_or_speech_are_reported_on_request() {
-    let keys_only = Inputs { digits: true, speech: false };
-    let mut stage = Stage::new(ConversationSpec { interrupted_by: Inputs::NONE, ..spec() });
-    stage.say("This is important, so listen.", true);
-    stage.caller_says("no");
-    stage.digit('1');
-    assert_eq!((stage.events(), stage.clears), (Vec::new(), 0));
+    stage.say("One two three. Four", false);
+    stage.command(ConversationCommand::Filler("Hm.".to_owned()));
+    (0..2).for_each(|_| drop(stage.is_heard()));
+    stage.say(" five.", true);
     stage.is_heard();
-    stage.caller_says("yes");
-    assert_eq!(stage.events(), [prompt("yes")]);
-    let mut stage = Stage::new(ConversationSpec { interrupted_by: keys_only, reports: Inputs::ANY, ..spec() });
-    stage.say("This is important, so listen.", true);
-    stage.caller_says("no");
-    assert_eq!((stage.events(), stage.clears), (vec![prompt("no")], 0));
-    stage.digit('1');
-    assert_eq!(stage.clears, 1);
-    // A single message may have an interruption rule of its own.
-    stage.command(say("Not this one.", true, InterruptPolicy { by: Some(Inputs::NONE), preemptible: None }));
-    stage.digit('1');
-    assert_eq!(stage.clears, 1);
-}
-
-#[test]
-fn low_sensitivity_interrupts_only_after_continued_speech() {
-    let mut stage = Stage::new(ConversationSpec { sensitivity: Sensitivity::Low, ..spec() });
-    stage.say("A long story that nobody wants to hear.", true);
-    stage.recognises(RecognitionEvent::Began);
-    stage.advance_clock(Duration::from_millis(300));
-    stage.recognises(RecognitionEvent::Paused);
-    stage.advance_clock(Duration::from_secs(1));
-    assert_eq!(stage.clears, 0, "a cough");
-    stage.recognises(RecognitionEvent::Began);
-    stage.advance_clock(Duration::from_millis(700));
-    assert_eq!(stage.clears, 1);
+    let said = ["One two three.", "Hm.", "Four five."].map(|text| ConversationFact::Spoken(text.to_owned()));
+    assert_eq!(stage.facts, said);
 }
 
 #[test]
@@ -523,75 +462,6 @@ fn the_queue_of_an_application_is_limited_and_a_full_queue_is_reported_once() {
     assert_eq!(problems(&mut stage), 1);
 }
 
-/// Returns a conversation in which words decide about interruptions. The reply has ten words, and three of these words
-/// are played.
-fn half_said() -> Stage {
-    let mut stage = Stage::new(ConversationSpec { words_decide_interruption: true, reports_speakers: true, ..spec() });
-    stage.say("One two three four five six seven eight nine ten.", true);
-    stage.advance_clock(WORD * 3 + WORD / 2);
-    stage.events();
-    stage
-}
-
-fn final_words(text: &str) -> RecognitionEvent {
-    RecognitionEvent::Final(RecognisedText { stable: text.to_owned(), ..RecognisedText::default() })
-}
-
-#[test]
-fn a_sound_pauses_playback_and_a_cough_resumes_it_at_its_position() {
-    let ms = Duration::from_millis;
-    let mut stage = half_said();
-    stage.turn_taking.handle_sound(stage.now);
-    stage.collect_outputs();
-    assert!(stage.paused);
-    stage.advance_clock(ms(200));
-    assert!(!stage.paused, "no voice followed");
-    stage.recognises(RecognitionEvent::Began);
-    assert!(stage.paused);
-    stage.advance_clock(ms(300));
-    stage.recognises(RecognitionEvent::Paused);
-    stage.advance_clock(ms(599));
-    assert!(stage.paused);
-    stage.advance_clock(ms(1));
-    assert!(!stage.paused, "nobody knows any words");
-    stage.recognises(RecognitionEvent::Began);
-    stage.recognises(RecognitionEvent::Paused);
-    stage.recognises(final_words(""));
-    assert!(!stage.paused, "there were no words");
-    assert_eq!((stage.clears, stage.put.len()), (0, 1));
-    assert!(!stage.events().iter().any(|event| matches!(event, ConversationEvent::Interrupted { .. })));
-}
-
-#[test]
-fn agreement_and_echo_do_not_interrupt_and_other_words_do() {
-    for words in ["mhm", "Yeah, okay.", "three four five"] {
-        let mut stage = half_said();
-        stage.recognises(RecognitionEvent::Began);
-        stage.recognises(RecognitionEvent::Paused);
-        stage.recognises(final_words(words));
-        assert!(!stage.paused && stage.clears == 0, "{words}");
-        assert_eq!(stage.facts.last(), Some(&ConversationFact::Heard { text: words.to_owned(), sent: false }));
-    }
-    let mut stage = half_said();
-    stage.recognises(RecognitionEvent::Began);
-    stage.advance_clock(WORD * 4);
-    stage.recognises(RecognitionEvent::Paused);
-    stage.recognises(final_words("no, stop"));
-    assert!(!stage.paused && stage.clears == 1 && stage.put.is_empty());
-    let interrupted = ConversationEvent::Interrupted { heard: "One two three".to_owned(), after: WORD * 7 + WORD / 2 };
-    assert!(stage.events().contains(&interrupted), "what was heard before it stopped");
-}
-
-#[test]
-fn continued_speech_interrupts_before_its_transcript() {
-    let mut stage = half_said();
-    stage.recognises(RecognitionEvent::Began);
-    stage.advance_clock(Duration::from_millis(699));
-    assert_eq!(stage.clears, 0);
-    stage.advance_clock(Duration::from_millis(1));
-    assert_eq!((stage.clears, stage.paused), (1, false));
-}
-
 #[test]
 fn held_back_speech_is_synthesised_but_not_played_and_can_be_withdrawn() {
     let mut stage = Stage::new(ConversationSpec { words_decide_interruption: true, ..spec() });
@@ -606,36 +476,6 @@ fn held_back_speech_is_synthesised_but_not_played_and_can_be_withdrawn() {
     assert_eq!(stage.pending_end, None);
     stage.is_heard();
     assert_eq!(stage.pending_end, Some(ConversationEnd::Hangup));
-}
-
-#[test]
-fn a_reply_waits_for_the_end_of_the_callers_speech_when_words_decide_interruption() {
-    let mut stage = Stage::new(ConversationSpec { words_decide_interruption: true, ..spec() });
-    stage.recognises(RecognitionEvent::Began);
-    stage.say("Listen.", true);
-    assert!(stage.put.is_empty());
-    stage.recognises(RecognitionEvent::Paused);
-    assert_eq!(stage.put.len(), 1);
-}
-
-#[test]
-fn an_agent_on_hold_hears_neither_words_nor_digits_and_its_speech_plays_to_the_end() {
-    let mut stage = Stage::new(ConversationSpec { words_decide_interruption: true, ..spec() });
-    stage.say("Please hold the line. ", true);
-    stage.recognises(RecognitionEvent::Began);
-    assert!(stage.paused, "the caller may interrupt");
-    stage.command(ConversationCommand::Listen(false));
-    assert!(!stage.paused && !stage.turn_taking.listens());
-    stage.events();
-    stage.recognises(final_words("hello there my friend"));
-    stage.digit('1');
-    stage.turn_taking.handle_sound(stage.now);
-    stage.collect_outputs();
-    assert!(!stage.paused && stage.clears == 0);
-    assert_eq!(stage.events(), []);
-    stage.command(ConversationCommand::Listen(true));
-    stage.digit('2');
-    assert!(stage.events().contains(&ConversationEvent::Digit('2')));
 }
 
 #[test]
@@ -708,4 +548,28 @@ fn the_end_of_a_phrase_that_is_still_being_made_does_not_count_as_heard() {
     let (mut talk, now, first, _) = two_phrases();
     talk.audio_began(now, first);
     assert_eq!(interruption(&mut talk, now + Duration::from_millis(1_000)).as_deref(), Some("We are open"));
+}
+
+#[test]
+fn an_interruption_between_two_phrases_that_are_made_slowly_ends_the_reply() {
+    let (mut talk, now, first, _) = two_phrases();
+    talk.made(now, first, Ok(Duration::from_millis(2_000)));
+    talk.handle_mark(now + Duration::from_millis(2_000), first);
+    let heard = interruption(&mut talk, now + Duration::from_millis(2_500));
+    assert_eq!(heard.as_deref(), Some("We are open from nine to five."));
+}
+
+#[test]
+fn a_phrase_without_words_ends_a_preemptible_file() {
+    let giving_way = InterruptPolicy { by: None, preemptible: Some(true) };
+    let mut stage = Stage::new(spec());
+    stage.command(ConversationCommand::Play {
+        url: "http://127.0.0.1/music.wav".to_owned(),
+        times: 1,
+        interrupt_policy: giving_way,
+    });
+    assert_eq!(stage.put.len(), 1);
+    stage.command(ConversationCommand::Phrase(String::new()));
+    stage.command(ConversationCommand::EndAfter(ConversationEnd::Hangup));
+    assert_eq!((stage.put.len(), stage.pending_end.clone()), (0, Some(ConversationEnd::Hangup)));
 }

@@ -323,6 +323,9 @@ pub enum AgentAction {
     System(String),
     /// Replace the dialogue that the model knows by these messages.
     ReplaceHistory(Vec<AgentMessage>),
+    /// Replace the tool call with this action, and its result, by this text of the agent in the dialogue that the model knows.
+    /// `None` removes both. The model answers the result before that.
+    ReplaceCall(Option<String>),
     /// Change times of the conversation.
     SetTimes(AgentTimes),
     /// Replace the words and phrases that the caller is likely to say.

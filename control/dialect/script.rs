@@ -7,6 +7,7 @@
 //! ```
 
 use tandem_accounts::Account;
+use tandem_call::conversation::AgentSpec;
 use tandem_call::fetch::{Fetch, FetchFailure};
 use tandem_call::program::instruction::Program;
 use tandem_call::snapshot::CallSnapshotError;
@@ -25,6 +26,11 @@ pub trait Script: Send {
     /// Takes the result of the request in the previous step, and returns the next step. For a document, `Ok` is always
     /// a response with a 2xx status.
     fn handle_response(&mut self, fetch: &Fetch, answer: Result<&Response, FetchFailure>) -> Step;
+
+    /// Takes the agents that have left for a document and cannot come back, because the leg has ended. Their reports are due.
+    fn take_absent_agents(&mut self) -> Vec<AgentSpec> {
+        Vec::new()
+    }
 
     /// Writes the state of the program. The octets contain secrets of the application.
     fn write(&self) -> Result<Vec<u8>, CallSnapshotError>;

@@ -1,27 +1,39 @@
 //! The tool calls of a realtime model, the actions of its script, and the requests of applications.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde_json::json;
-use tandem_call::conversation::{AgentMessage, ConversationRequest, MessageRole};
+use tandem_call::conversation::{ConversationRequest, MessageRole};
 use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
 use tandem_dialect::agent::{
-    AfterRun, AgentAction, AgentTimes, DialogueLine, EndReason, LineKind, MAX_REQUESTS, Response, ScriptRequest,
-    ScriptResult, ScriptStep, ToolFault,
+    AfterRun, AgentAction, AgentSettings, AgentTimes, DialogueLine, EndReason, LineKind, MAX_REQUESTS, Response,
+    ScriptRequest, ScriptResult, ScriptStep, ToolFault,
 };
 use tandem_dialect::conversation::ConversationEnd;
 use tandem_http::Client;
 
 use super::super::chat::{MAX_TOOL_CALLS, ToolCall};
 use super::super::ending::{EndReport, Ending};
-use super::super::responder::MAX_WARNINGS;
-use super::{Dialogue, OutgoingRequest, RealtimeOutput, WARNING, wire};
+use super::super::history;
+use super::super::responder::{MAX_HOOKS, MAX_LATER, MAX_WARNINGS, warning_after};
+use super::super::tools;
+use super::{Dialogue, OutgoingRequest, RealtimeOutput, wire};
 
 /// The reason why a realtime model does not answer a question after the conversation.
 const NO_QUESTION: &str =
     "a realtime model answers no question after the conversation: use a chat model (http:// or https://) for a summary";
+
+/// A tool call whose request runs.
+#[derive(Debug)]
+pub(super) struct RunningCall {
+    id: String,
+    /// Number of requests of this call so far.
+    requests: u32,
+    /// Whether the session of the call was lost.
+    pub(super) is_lost: bool,
+}
 
 impl Dialogue {
     /// Requests the next response of the model after all tools of the model have run.
@@ -45,6 +57,32 @@ impl Dialogue {
         self.began.time.checked_add(passed).unwrap_or(self.began.time)
     }
 
+    /// Sends the requests of the script at the start of the conversation.
+    pub(super) fn send_hooks(&mut self, now: Instant) {
+        let requests = self.script.begin(self.at(now));
+        for request in requests.into_iter().take(MAX_HOOKS) {
+            self.hooks.push((request.id.clone(), 1));
+            self.send(request);
+        }
+    }
+
+    /// Notes the settings of the script that only an agent at a chat model has.
+    pub(super) fn note_unsupported(&mut self) {
+        let AgentSettings { hints, pronunciations, background, .. } = &self.settings;
+        let unsupported = [
+            (!hints.is_empty(), "expect certain words of the caller"),
+            (!pronunciations.is_empty(), "change the pronunciation of words"),
+            (background.is_some(), "play background audio"),
+            (!self.turn.model.is_empty(), "use the model's parameters of a document"),
+        ];
+        let names: Vec<&str> = unsupported.into_iter().filter_map(|(is_used, name)| is_used.then_some(name)).collect();
+        names.into_iter().for_each(|name| self.impossible(name));
+    }
+
+    fn send(&mut self, request: ScriptRequest) {
+        self.outputs.push_back(RealtimeOutput::SendRequest(OutgoingRequest::limited(request)));
+    }
+
     pub(super) fn run(&mut self, now: Instant, call: &ToolCall) {
         let name = &call.name;
         self.note(format!("tool {name} runs"), json!({ "event": "tool", "tool": name, "id": call.id }));
@@ -52,35 +90,57 @@ impl Dialogue {
             ..MAX_TOOL_CALLS => self.script.call(call, self.at(now)),
             _ => ScriptStep::refused("too many tools are running"),
         };
-        self.take_step(now, &call.id, 0, step);
+        self.take_step(now, RunningCall { id: call.id.clone(), requests: 0, is_lost: false }, step);
     }
 
-    fn take_step(&mut self, now: Instant, id: &str, requests: u32, step: ScriptStep) {
+    fn take_step(&mut self, now: Instant, mut call: RunningCall, step: ScriptStep) {
         let step = match step {
-            ScriptStep::Request(_) if requests >= MAX_REQUESTS => {
+            ScriptStep::Request(_) if call.requests >= MAX_REQUESTS => {
                 ScriptStep::failed(format!("the tool needs more than {MAX_REQUESTS} requests"))
             }
             step => step,
         };
         match step {
             ScriptStep::Request(request) => {
-                self.running.push((id.to_owned(), requests + 1));
-                let request = OutgoingRequest::limited(ScriptRequest { id: id.to_owned(), ..request });
-                self.outputs.push_back(RealtimeOutput::SendRequest(request));
+                call.requests += 1;
+                let request = ScriptRequest { id: call.id.clone(), ..request };
+                self.running.push(call);
+                self.send(request);
             }
-            ScriptStep::Result(ScriptResult { text, actions, .. }) => {
-                if let Err(ToolFault::Failed(why)) = &text {
-                    self.report(EngineFailure::new(Engine::Tool, why), EngineEffect::Recovered);
+            ScriptStep::Result(ScriptResult { text, actions, after_reply }) => {
+                self.report_fault(&text);
+                let text = match text {
+                    Ok(text) => tools::limited(text),
+                    Err(fault) => json!({ "error": tools::limited(fault.into_text()) }).to_string(),
+                };
+                let result = match call.is_lost {
+                    false => wire::result(&call.id, &text),
+                    // The present session does not know the call.
+                    true => {
+                        wire::message("system", &format!("A tool that you called has returned this result: {text}"))
+                    }
+                };
+                self.outputs.push_back(RealtimeOutput::Send(result));
+                if after_reply && self.later.len() + actions.len() <= MAX_LATER {
+                    self.later.extend(actions);
+                } else {
+                    actions.into_iter().for_each(|action| self.perform(now, action));
                 }
-                let text = text.unwrap_or_else(|fault| json!({ "error": fault.into_text() }).to_string());
-                self.outputs.push_back(RealtimeOutput::Send(wire::result(id, &text)));
-                actions.into_iter().for_each(|action| self.perform(now, action));
                 self.refresh(now);
             }
         }
     }
 
-    fn perform(&mut self, now: Instant, action: AgentAction) {
+    fn report_fault(&mut self, text: &Result<String, ToolFault>) {
+        if let Err(ToolFault::Failed(why)) = text {
+            self.report(EngineFailure::new(Engine::Tool, why), EngineEffect::Recovered);
+        }
+    }
+
+    pub(super) fn perform(&mut self, now: Instant, action: AgentAction) {
+        if self.pending_end.is_some() {
+            return;
+        }
         match action {
             AgentAction::Say(text) => self.say(&text),
             AgentAction::SayUnlessSaid(text) if !self.spoke => self.say(&text),
@@ -113,7 +173,7 @@ impl Dialogue {
             AgentAction::WaitForCaller(waits) => self.skips_answer = waits,
             AgentAction::Hold(_) => self.impossible("hold the agent"),
             AgentAction::PlayBackground(_) | AgentAction::StopBackground => self.impossible("play background audio"),
-            AgentAction::ReplaceHistory(_) => self.impossible("replace the dialogue"),
+            AgentAction::ReplaceHistory(_) | AgentAction::ReplaceCall(_) => self.impossible("replace the dialogue"),
             AgentAction::SetHints(_) => self.impossible("set the words that the caller is likely to say"),
         }
     }
@@ -128,32 +188,72 @@ impl Dialogue {
     fn set_times(&mut self, now: Instant, new: AgentTimes) {
         self.times.silence = new.silence.or(self.times.silence);
         self.times.silence_prompts = new.silence_prompts.or(self.times.silence_prompts);
-        if let (Some(longest), true) = (new.longest, self.pending_end.is_none()) {
-            self.ends_at = Some((self.began.instant + longest.saturating_sub(WARNING)).max(now));
+        if let Some(longest) = new.longest {
+            let (warning, warned) = warning_after(longest);
+            (self.ends_at, self.warned) = (Some((self.began.instant + warning).max(now)), warned);
         }
     }
 
     /// Takes the answer of a web server to a request of the script.
     pub fn handle_response(&mut self, now: Instant, id: &str, answer: Result<&Response, String>) {
-        let Some(at) = self.running.iter().position(|(call, _)| call == id) else { return };
-        let (_, requests) = self.running.remove(at);
-        let step = self.script.answered(id, answer, self.at(now));
-        self.take_step(now, id, requests, step);
-        self.answer_to_results();
+        if self.is_over {
+            return;
+        }
+        if let Some(at) = self.running.iter().position(|call| call.id == id) {
+            let call = self.running.remove(at);
+            let step = self.script.answered(id, answer, self.at(now));
+            self.take_step(now, call, step);
+            self.answer_to_results();
+        } else if let Some(at) = self.hooks.iter().position(|(hook, _)| hook == id) {
+            let (_, requests) = self.hooks.swap_remove(at);
+            self.take_hook(now, id, requests, answer);
+        }
         self.advance(now);
+    }
+
+    /// Takes the answer to a request of the start.
+    fn take_hook(&mut self, now: Instant, id: &str, requests: u32, answer: Result<&Response, String>) {
+        match self.script.answered(id, answer, self.at(now)) {
+            ScriptStep::Request(request) if requests < MAX_REQUESTS => {
+                self.hooks.push((id.to_owned(), requests + 1));
+                self.send(ScriptRequest { id: id.to_owned(), ..request });
+            }
+            ScriptStep::Request(_) => {}
+            ScriptStep::Result(ScriptResult { text, actions, .. }) => {
+                self.report_fault(&text);
+                self.perform_and_answer(now, actions);
+            }
+        }
+    }
+
+    /// Performs actions that belong to no tool call. The model answers if they have an input for it.
+    fn perform_and_answer(&mut self, now: Instant, actions: Vec<AgentAction>) {
+        let answers = actions.iter().any(|action| matches!(action, AgentAction::UserInput(_)));
+        actions.into_iter().for_each(|action| self.perform(now, action));
+        self.refresh(now);
+        if answers && self.pending_end.is_none() {
+            self.request_response(wire::respond(None));
+        }
     }
 
     /// Handles a request of an application.
     pub fn handle_request(&mut self, now: Instant, request: ConversationRequest) {
+        if self.is_over {
+            return;
+        }
         match request {
             ConversationRequest::AddMessages { messages, answer } => {
-                for AgentMessage { role, text } in &messages {
-                    let role = match role {
+                for mut message in messages {
+                    if !history::limit(&mut message) {
+                        let why = history::too_long();
+                        self.note(format!("problem: {why}"), json!({ "event": "problem", "why": why }));
+                    }
+                    let role = match message.role {
                         MessageRole::System => "system",
                         MessageRole::User => "user",
                         MessageRole::Assistant => "assistant",
                     };
-                    self.outputs.push_back(RealtimeOutput::Send(wire::message(role, text)));
+                    self.outputs.push_back(RealtimeOutput::Send(wire::message(role, &message.text)));
                 }
                 if answer && self.pending_end.is_none() {
                     self.request_response(wire::respond(None));
@@ -162,21 +262,38 @@ impl Dialogue {
             ConversationRequest::Hold(_) | ConversationRequest::Unhold => self.impossible("hold the agent"),
             ConversationRequest::ToScript(text) => {
                 let actions = self.script.request(&text, self.at(now));
-                let answers = actions.iter().any(|action| matches!(action, AgentAction::UserInput(_)));
-                actions.into_iter().for_each(|action| self.perform(now, action));
-                self.refresh(now);
-                if answers && self.pending_end.is_none() {
-                    self.request_response(wire::respond(None));
-                }
+                self.perform_and_answer(now, actions);
             }
         }
         self.advance(now);
     }
 
-    /// Ends the agent. Then sends the reports of its script. This takes at most 120 s. `why` is the reason of the end, if the
-    /// agent has not ended the conversation.
-    pub async fn finish(mut self, client: Client, now: Instant, why: Option<EndReason>) -> Vec<EndReport> {
-        let (at, why) = (self.at(now), why.or(self.end_reason).unwrap_or(EndReason::Caller));
+    /// Ends the agent. Then sends the reports of its script. This takes at most 120 s. `queued` is the duration of the audio that
+    /// the caller does not hear any more. `why` is the reason of the end, if the agent has not ended the conversation.
+    pub async fn finish(
+        self,
+        client: Client,
+        now: Instant,
+        queued: Duration,
+        why: Option<EndReason>,
+    ) -> Vec<EndReport> {
+        let config = Arc::clone(&self.config);
+        let (ending, answer) = self.end(now, queued, why);
+        ending.run(&client, &config.model, answer).await
+    }
+
+    /// Returns the work after the conversation, and the answer to the last question of the script.
+    pub(super) fn end(
+        mut self,
+        now: Instant,
+        queued: Duration,
+        why: Option<EndReason>,
+    ) -> (Ending, Option<Result<String, String>>) {
+        self.set_queued(now, queued);
+        self.interrupt();
+        // The call also stops the conversation to perform the end that the agent requested.
+        let why = why.filter(|_| !self.is_over).or(self.end_reason).unwrap_or(EndReason::Caller);
+        let at = self.at(now);
         let has_question = self.script.end_question(why, at).is_some();
         let line = |line: &tandem_call::conversation::Utterance| DialogueLine {
             // The model's server has no times of the lines.
@@ -195,7 +312,6 @@ impl Dialogue {
             dialogue: self.history.iter().map(line).collect(),
             script: self.script,
         };
-        let model = &Arc::clone(&self.config).model;
-        ending.run(&client, model, has_question.then(|| Err(NO_QUESTION.to_owned()))).await
+        (ending, has_question.then(|| Err(NO_QUESTION.to_owned())))
     }
 }

@@ -4,7 +4,7 @@ use tandem_call::program::instruction::Instruction;
 
 use super::*;
 
-fn agent(more: Value) -> Arc<AgentConfig> {
+pub(super) fn agent(more: Value) -> Arc<AgentConfig> {
     let mut table = json!({
         "name": "a", "prompt": "Be kind.", "first_message": "Hello.", "tools": ["hang_up"],
         "model": { "url": "ws://127.0.0.1:1/v1/realtime", "timeout_seconds": 2 },
@@ -14,7 +14,7 @@ fn agent(more: Value) -> Arc<AgentConfig> {
 }
 
 /// Returns a conversation whose session is ready and whose greeting was requested.
-fn ready(more: Value) -> (Dialogue, Instant) {
+pub(super) fn ready(more: Value) -> (Dialogue, Instant) {
     let started = tandem_host::clock::now();
     let now = started.instant;
     let mut one = Dialogue::new(agent(more), AgentSpec::default(), None, started);
@@ -23,12 +23,12 @@ fn ready(more: Value) -> (Dialogue, Instant) {
     (one, now)
 }
 
-fn outputs(one: &mut Dialogue) -> Vec<RealtimeOutput> {
+pub(super) fn outputs(one: &mut Dialogue) -> Vec<RealtimeOutput> {
     std::iter::from_fn(|| one.poll_output()).collect()
 }
 
 /// Returns the types of the sent messages.
-fn sent(outputs: &[RealtimeOutput]) -> Vec<&str> {
+pub(super) fn sent(outputs: &[RealtimeOutput]) -> Vec<&str> {
     outputs
         .iter()
         .filter_map(|act| if let RealtimeOutput::Send(one) = act { one["type"].as_str() } else { None })
@@ -42,10 +42,10 @@ fn log_lines(outputs: &[RealtimeOutput]) -> Vec<&str> {
         .collect()
 }
 
-const MS: Duration = Duration::from_millis(1);
+pub(super) const MS: Duration = Duration::from_millis(1);
 
 /// Simulates a response of the model with this duration of audio. The caller has not heard this audio yet.
-fn answers(one: &mut Dialogue, now: Instant, item: &str, words: &str, milliseconds: u32) {
+pub(super) fn answers(one: &mut Dialogue, now: Instant, item: &str, words: &str, milliseconds: u32) {
     one.event(now, Duration::ZERO, Event::Began);
     let words = Event::Words { item: item.to_owned(), text: words.to_owned(), is_whole: true };
     one.event(now, Duration::ZERO, words);

@@ -17,8 +17,13 @@ impl Dialogue {
     /// Handles a DTMF digit from the caller.
     pub fn handle_digit(&mut self, now: Instant, queued: Duration, digit: char) {
         self.set_queued(now, queued);
+        if self.is_over {
+            return;
+        }
         (self.silence, self.silence_prompts_sent) = (None, 0);
-        if self.config.interruptions != Interruptions::None && self.spec.interruptible != Some(false) {
+        let configured = self.config.interruptions != Interruptions::None;
+        let own = self.settings.interrupted_by.map_or(configured, |by| by.digits);
+        if own && self.spec.interruptible != Some(false) {
             self.interrupt();
         }
         if digit != '#' && self.digits.len() < MAX_DIGITS {
@@ -45,7 +50,6 @@ impl Dialogue {
     pub fn handle_timeout(&mut self, now: Instant, queued: Duration) {
         self.set_queued(now, queued);
         if self.is_over {
-            (self.silence, self.digits_complete_at, self.ends_at, self.in_doubt) = (None, None, None, None);
             return;
         }
         if self.in_doubt.is_some_and(|at| at <= now) {
@@ -123,7 +127,13 @@ impl Dialogue {
             return self.give_up();
         }
         self.silence_prompts_sent += 1;
-        self.say(&phrases.silence);
+        match self.settings.silence_prompt.clone() {
+            Some(prompt) => {
+                self.outputs.push_back(RealtimeOutput::Send(wire::message("system", &prompt)));
+                self.request_response(wire::respond(None));
+            }
+            None => self.say(&phrases.silence),
+        }
     }
 
     pub(super) fn give_up(&mut self) {

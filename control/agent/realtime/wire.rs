@@ -41,7 +41,8 @@ impl Format {
 pub(super) struct Settings<'a> {
     pub(super) instructions: &'a str,
     pub(super) voice: Option<&'a str>,
-    pub(super) language: &'a str,
+    /// The language of the caller. `None` means any language.
+    pub(super) language: Option<&'a str>,
     pub(super) transcription: &'a str,
     pub(super) max_tokens: Option<u32>,
     /// The tools, in the JSON format of a chat endpoint.
@@ -59,8 +60,10 @@ pub(super) fn session(protocol: Protocol, format: Format, settings: &Settings<'_
         turns.insert("interrupt_response".into(), settings.interruptible.into());
     }
     // The first subtag of a BCP 47 tag is an ISO 639-1 code.
-    let language = settings.language.split('-').next().unwrap_or_default();
-    let transcription = json!({ "model": settings.transcription, "language": language });
+    let transcription = match settings.language.and_then(|language| language.split('-').next()) {
+        Some(language) => json!({ "model": settings.transcription, "language": language }),
+        None => json!({ "model": settings.transcription }),
+    };
     let tools: Vec<Value> = settings.tools.iter().filter_map(flat).collect();
     let mut session = match protocol {
         Protocol::Ga => json!({
@@ -244,7 +247,7 @@ mod tests {
         Settings {
             instructions: "Be kind.",
             voice: Some("marin"),
-            language: "de-DE",
+            language: Some("de-DE"),
             transcription: "whisper-1",
             max_tokens: None,
             tools: &[],

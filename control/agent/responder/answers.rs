@@ -117,7 +117,7 @@ impl Responder {
                     self.report(failure, EngineEffect::Recovered);
                     self.ask_model(now, early, true);
                 } else {
-                    self.engine_failed(failure);
+                    self.engine_failed(now, failure);
                 }
             }
         }
@@ -155,6 +155,7 @@ impl Responder {
         let Some(answer) = self.answer.take() else { return };
         self.outputs.push_back(ResponderOutput::CancelAnswer);
         let says_nothing = answer.text.trim().is_empty();
+        self.history.results_answered();
         self.history.latency = answer.latency;
         self.history.agent(answer.text, answer.heard, answer.calls.clone());
         if answer.calls.is_empty() {
@@ -169,10 +170,11 @@ impl Responder {
             return self.wait_in_silence(now);
         }
         self.rounds += 1;
+        self.skips_answer = false;
         if self.rounds > MAX_ROUNDS + 1 {
             answer.calls.iter().for_each(|call| self.result(&call.id, Err("not run".to_owned())));
             let why = "the model called tools in too many rounds";
-            return self.engine_failed(EngineFailure::new(Engine::Model, why));
+            return self.engine_failed(now, EngineFailure::new(Engine::Model, why));
         }
         for call in answer.calls {
             self.run(now, &call, says_nothing);
@@ -181,6 +183,6 @@ impl Responder {
     }
 }
 
-fn say(token: String, last: bool, language: Option<String>) -> ConversationCommand {
+pub(super) fn say(token: String, last: bool, language: Option<String>) -> ConversationCommand {
     ConversationCommand::Say { token, last, language, interrupt_policy: InterruptPolicy::default() }
 }

@@ -20,7 +20,8 @@ impl Responder {
             self.recognition_failures = 0;
         }
         if text.trim().is_empty() {
-            if last && self.interrupted_without_words && !self.caller_speaks && self.is_idle() {
+            let is_quiet = !self.caller_speaks && !self.agent_speaks;
+            if last && self.interrupted_without_words && is_quiet && self.is_idle() {
                 // The caller interrupted the agent, and the recogniser found no words.
                 self.interrupted_without_words = false;
                 self.say(&self.phrases().repeat.clone());
@@ -46,14 +47,8 @@ impl Responder {
     /// Adds words to the caller's turn.
     fn add_words(&mut self, text: &str) {
         self.withdraw_early();
-        if self.answer.is_some() && !self.agent_speaks && self.rounds == 0 {
-            // The response has started, but the caller has heard nothing of it. So the caller's turn was not over.
-            self.cancel_answer();
-            self.outputs.push_back(ResponderOutput::Command(ConversationCommand::Withdraw));
-            if let Some(earlier) = self.history.take_back() {
-                self.pending = earlier;
-            }
-        }
+        self.interrupted_without_words = false;
+        self.give_way();
         if self.pending.len() + text.len() >= LONGEST_TURN {
             let why = format!("more than {LONGEST_TURN} octets of words in one turn: further words are dropped");
             return self.note(format!("problem: {why}"), json!({ "event": "problem", "why": why }));
@@ -63,6 +58,26 @@ impl Responder {
         }
         self.pending.push_str(text);
         self.filler = None;
+    }
+
+    /// Ends a response to earlier words, because more words of the caller have followed.
+    fn give_way(&mut self) {
+        let Some(answer) = &self.answer else { return };
+        if self.agent_speaks {
+            return self.withdraw_answer();
+        }
+        if answer.heard > 0 || self.rounds > 0 {
+            // The caller spoke between two phrases, or before the answer to the results of tools.
+            self.interrupted();
+            self.interrupted_without_words = false;
+        } else {
+            // The caller has heard nothing of the response. So the caller's turn was not over.
+            self.cancel_answer();
+            if let Some(earlier) = self.history.take_back() {
+                self.pending = earlier;
+            }
+        }
+        self.outputs.push_back(ResponderOutput::Command(ConversationCommand::Withdraw));
     }
 
     /// Withdraws the early response, because more words of the caller have followed.
@@ -108,7 +123,7 @@ impl Responder {
     }
 
     pub(super) fn handle_digit(&mut self, now: Instant, digit: char) {
-        (self.silence, self.silence_prompts_sent) = (None, 0);
+        (self.silence, self.silence_prompts_sent, self.interrupted_without_words) = (None, 0, false);
         if digit != '#' && self.digits.len() < MAX_DIGITS {
             self.digits.push(digit);
         }
@@ -128,6 +143,24 @@ impl Responder {
         }
     }
 
+    /// Withdraws the text of the agent that the caller does not hear yet, and abandons the model's answer. The phrase that plays
+    /// is spoken to its end.
+    pub(super) fn withdraw_answer(&mut self) {
+        if let Some(answer) = self.answer.take() {
+            self.outputs.push_back(ResponderOutput::CancelAnswer);
+            if !answer.early {
+                self.history.latency = answer.latency;
+                self.history.agent(answer.text, answer.heard, Vec::new());
+            }
+        }
+        self.outputs.push_back(ResponderOutput::Command(ConversationCommand::Withdraw));
+        self.filler = None;
+        self.history.withdraw();
+        if !self.agent_speaks {
+            self.history.all_heard();
+        }
+    }
+
     /// Handles an interruption of the agent by the caller.
     pub(super) fn interrupted(&mut self) {
         if let Some(answer) = self.answer.take_if(|answer| !answer.early) {
@@ -136,6 +169,10 @@ impl Responder {
             self.history.latency = answer.latency;
             self.history.agent(answer.text, answer.heard, Vec::new());
         }
+        // Text that the conversation has not taken yet would be spoken after the interruption.
+        let is_speech =
+            |output: &ResponderOutput| matches!(output, ResponderOutput::Command(ConversationCommand::Say { .. }));
+        self.outputs.retain(|output| !is_speech(output));
         self.history.interrupted();
         self.report_lines(false);
         self.filler = None;

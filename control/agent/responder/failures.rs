@@ -1,5 +1,7 @@
 //! Failures of the engines, and the end of a conversation.
 
+use std::time::Instant;
+
 use serde_json::json;
 use tandem_call::address::Address;
 use tandem_call::engine::{Engine, EngineEffect, EngineFailure, SPEECH_TO_TEXT_OFF};
@@ -8,11 +10,15 @@ use tandem_dialect::conversation::{ConversationCommand, ConversationEnd};
 
 use super::super::config::PhraseConfig;
 use super::super::tools;
+use super::answers::say;
 use super::{MAX_FAILURES, MAX_RECOGNITION_FAILURES, Responder, ResponderOutput};
 
 impl Responder {
     /// Handles a failure of the recogniser.
-    pub(super) fn recognition_failed(&mut self, why: &str) {
+    pub(super) fn recognition_failed(&mut self, now: Instant, why: &str) {
+        if self.is_ending {
+            return;
+        }
         self.recognition_failures += 1;
         let misses_words = self.words_due.take().is_some();
         if misses_words {
@@ -25,7 +31,7 @@ impl Responder {
             self.recognition_failures = MAX_RECOGNITION_FAILURES + 1;
         }
         if self.recognition_failures > MAX_RECOGNITION_FAILURES {
-            return self.engine_failed(failure);
+            return self.engine_failed(now, failure);
         }
         self.report(failure, EngineEffect::Recovered);
         self.outputs.push_back(ResponderOutput::RestartRecognition);
@@ -38,9 +44,9 @@ impl Responder {
 
     /// Handles the repeated failure of an engine. The agent apologises, and then transfers the caller to the fallback,
     /// if the agent has a fallback.
-    pub(super) fn engine_failed(&mut self, failure: EngineFailure) {
-        self.cancel_answer();
+    pub(super) fn engine_failed(&mut self, now: Instant, failure: EngineFailure) {
         self.filler = None;
+        self.break_off_answer();
         let pending = std::mem::take(&mut self.pending);
         if !pending.is_empty() {
             self.history.caller(pending);
@@ -58,8 +64,24 @@ impl Responder {
         match fallback {
             Some(to) => self.fall_back(&phrases, to.0, failure),
             None if gives_up => self.give_up(EndReason::Failed),
-            None => {}
+            // Without a phrase, no end of speech follows that starts the timer.
+            None => self.wait_in_silence(now),
         }
+    }
+
+    /// Ends the model's answer before it is complete. The caller hears the text so far, unless the turn of the caller goes on.
+    fn break_off_answer(&mut self) {
+        let Some(answer) = self.answer.take() else { return };
+        self.outputs.push_back(ResponderOutput::CancelAnswer);
+        if answer.early {
+            return self.outputs.push_back(ResponderOutput::Command(ConversationCommand::Withdraw));
+        }
+        if !answer.text.is_empty() {
+            let last = say(String::new(), true, self.language.clone());
+            self.outputs.push_back(ResponderOutput::Command(last));
+        }
+        self.history.latency = answer.latency;
+        self.history.agent(answer.text, answer.heard, Vec::new());
     }
 
     pub(super) fn report(&mut self, failure: EngineFailure, effect: EngineEffect) {
@@ -76,8 +98,9 @@ impl Responder {
     pub(super) fn end_after_playout(&mut self, end: ConversationEnd, why: EndReason) {
         if !std::mem::replace(&mut self.is_ending, true) {
             self.end_reason = Some(why);
-            self.cancel_answer();
+            self.break_off_answer();
             (self.silence, self.filler, self.turn_ends, self.words_due) = (None, None, None, None);
+            self.end_wait_file();
             self.report_lines(true);
             self.outputs.push_back(ResponderOutput::Command(ConversationCommand::HoldBack(false)));
             self.outputs.push_back(ResponderOutput::Command(ConversationCommand::EndAfter(end)));

@@ -13,14 +13,16 @@ use tandem_dialect::agent::{
 use tandem_dialect::conversation::{ConversationCommand, ConversationEnd, InterruptPolicy};
 
 use super::super::OutgoingRequest;
+use super::super::history;
+use super::super::tools;
 use super::{FILLER, MAX_ROUNDS, Responder, ResponderOutput};
 
 /// The longest hold. After this time the agent goes on.
 const MAX_HOLD: Duration = Duration::from_secs(900);
 /// Maximum number of requests that a script sends at the start. Further requests are not sent.
-const MAX_HOOKS: usize = 8;
+pub(in super::super) const MAX_HOOKS: usize = 8;
 /// Maximum number of actions that wait for the model's next answer. Further actions run at once.
-const MAX_LATER: usize = 64;
+pub(in super::super) const MAX_LATER: usize = 64;
 /// Maximum number of warnings of one conversation.
 pub(in super::super) const MAX_WARNINGS: u32 = 50;
 /// Maximum number of times that a file plays.
@@ -70,7 +72,7 @@ impl Responder {
         match texts.get(self.fillers % texts.len().max(1)).cloned() {
             Some(text) => {
                 self.fillers = self.fillers.wrapping_add(1);
-                self.outputs.push_back(ResponderOutput::Command(ConversationCommand::Filler(text)));
+                self.say_filler(text);
             }
             None if file.is_none() => self.filler = Some((now + FILLER, 0)),
             None => {}
@@ -79,6 +81,14 @@ impl Responder {
             let interrupt_policy = InterruptPolicy { by: None, preemptible: Some(true) };
             let play = ConversationCommand::Play { url, times: 1, interrupt_policy };
             self.outputs.push_back(ResponderOutput::Command(play));
+            self.wait_file_plays = true;
+        }
+    }
+
+    /// Ends the file of a tool. Words of the agent end the file too, but not every result of a tool leads to words.
+    pub(super) fn end_wait_file(&mut self) {
+        if std::mem::take(&mut self.wait_file_plays) {
+            self.outputs.push_back(ResponderOutput::Command(ConversationCommand::Phrase(String::new())));
         }
     }
 
@@ -121,6 +131,13 @@ impl Responder {
                     self.report(EngineFailure::new(Engine::Tool, why), EngineEffect::Recovered);
                 }
                 self.result(&call.id, text.map_err(ToolFault::into_text));
+                let is_replacement = |action: &AgentAction| matches!(action, AgentAction::ReplaceCall(_));
+                let (replacements, actions): (Vec<_>, Vec<_>) = actions.into_iter().partition(is_replacement);
+                for replacement in replacements {
+                    if let AgentAction::ReplaceCall(text) = replacement {
+                        self.history.replace_call(&call.id, text);
+                    }
+                }
                 if after_reply && self.later.len() + actions.len() <= MAX_LATER {
                     self.later.extend(actions);
                 } else {
@@ -155,7 +172,7 @@ impl Responder {
                 if let Err(ToolFault::Failed(why)) = &text {
                     self.report(EngineFailure::new(Engine::Tool, why), EngineEffect::Recovered);
                 }
-                self.perform(now, actions, true);
+                self.perform_unasked(now, actions);
                 self.answer_if_owed(now);
             }
         }
@@ -168,10 +185,11 @@ impl Responder {
         }
         if !self.pending.is_empty() {
             let text = std::mem::take(&mut self.pending);
-            self.turn_ends = None;
+            (self.turn_ends, self.rounds) = (None, 0);
             self.history.caller(text);
         } else if std::mem::take(&mut self.skips_answer) {
             self.filler = None;
+            self.end_wait_file();
             self.answer_if_owed(now);
             return self.wait_in_silence(now);
         }
@@ -181,8 +199,8 @@ impl Responder {
 
     pub(super) fn result(&mut self, id: &str, result: Result<String, String>) {
         let (text, ok) = match result {
-            Ok(text) => (text, true),
-            Err(why) => (json!({ "error": why }).to_string(), false),
+            Ok(text) => (tools::limited(text), true),
+            Err(why) => (json!({ "error": tools::limited(why) }).to_string(), false),
         };
         let shown = if ok { "done" } else { "failed" };
         self.note(format!("tool call {id} {shown}"), json!({ "event": "tool_result", "id": id, "ok": ok }));
@@ -196,6 +214,19 @@ impl Responder {
                 return;
             }
             self.perform_one(now, action, says_nothing);
+        }
+    }
+
+    /// Performs actions that belong to no tool call. A text or a file does not come into the middle of an answer of the model: the
+    /// actions then follow the answer.
+    fn perform_unasked(&mut self, now: Instant, actions: Vec<AgentAction>) {
+        let is_heard = |action: &AgentAction| {
+            matches!(action, AgentAction::Say(_) | AgentAction::SayUnlessSaid(_) | AgentAction::PlayBackground(_))
+        };
+        let waits = self.answer.is_some() && actions.iter().any(is_heard);
+        match waits && self.later.len() + actions.len() <= MAX_LATER {
+            true => self.later.extend(actions),
+            false => self.perform(now, actions, true),
         }
     }
 
@@ -216,11 +247,13 @@ impl Responder {
             AgentAction::PlayBackground(audio) => self.play_background(audio),
             AgentAction::StopBackground => {}
             AgentAction::UserInput(text) => {
-                self.history.add(AgentMessage { role: MessageRole::User, text: text.into() });
+                self.add_message(AgentMessage { role: MessageRole::User, text: text.into() });
                 self.owes_answer = true;
             }
             AgentAction::System(text) => self.history.note(text),
             AgentAction::ReplaceHistory(messages) => self.history.replace(messages),
+            // The action belongs to no tool call.
+            AgentAction::ReplaceCall(_) => {}
             AgentAction::SetTimes(times) => self.set_times(times),
             AgentAction::SetHints(hints) => {
                 self.outputs.push_back(ResponderOutput::Command(ConversationCommand::Hints(hints)));
@@ -232,6 +265,14 @@ impl Responder {
             }
             AgentAction::Warn(_) => {}
             AgentAction::WaitForCaller(waits) => self.skips_answer = waits,
+        }
+    }
+
+    /// Adds a message of an application to the dialogue.
+    fn add_message(&mut self, message: AgentMessage) {
+        if !self.history.add(message) {
+            let why = history::too_long();
+            self.note(format!("problem: {why}"), json!({ "event": "problem", "why": why }));
         }
     }
 
@@ -276,6 +317,7 @@ impl Responder {
         if self.held.replace(until).is_some() {
             return;
         }
+        self.end_wait_file();
         let pending = std::mem::take(&mut self.pending);
         if !pending.is_empty() {
             self.history.caller(pending);
@@ -307,16 +349,13 @@ impl Responder {
         self.set_time(now);
         match request {
             ConversationRequest::AddMessages { messages, answer } => {
-                messages.into_iter().for_each(|message| self.history.add(message));
+                messages.into_iter().for_each(|message| self.add_message(message));
                 self.owes_answer |= answer;
             }
             ConversationRequest::Hold(limit) if !self.is_ending => {
                 // An application that holds the agent wants silence at once. The model's answer is abandoned.
-                if self.answer.is_some() {
-                    self.outputs.push_back(ResponderOutput::Command(ConversationCommand::Withdraw));
-                    self.interrupted();
-                    self.cancel_answer();
-                    self.interrupted_without_words = false;
+                if self.held.is_none() {
+                    self.withdraw_answer();
                 }
                 self.hold(now, limit);
             }
@@ -324,7 +363,7 @@ impl Responder {
             ConversationRequest::Unhold => self.unhold(now),
             ConversationRequest::ToScript(text) => {
                 let actions = self.script.request(&text, self.at(now));
-                self.perform(now, actions, true);
+                self.perform_unasked(now, actions);
             }
         }
         self.answer_if_owed(now);

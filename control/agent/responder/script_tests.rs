@@ -16,39 +16,40 @@ use super::*;
 
 /// A script whose tool calls have the steps that the test has given.
 #[derive(Clone, Default)]
-struct TestScript(Arc<Mutex<State>>);
+pub(super) struct TestScript(pub(super) Arc<Mutex<State>>);
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     settings: AgentSettings,
     /// The steps of the next tool calls and answers.
     steps: VecDeque<ScriptStep>,
     hooks: Vec<ScriptRequest>,
     turns: usize,
-    requests: Vec<AgentAction>,
+    pub(super) requests: Vec<AgentAction>,
     heard: Vec<String>,
     question: Option<EndQuestion>,
+    wait_file: Option<String>,
 }
 
 impl TestScript {
-    fn stage(&self) -> Stage {
+    pub(super) fn stage(&self) -> Stage {
         self.stage_with(AgentSpec::default())
     }
 
-    fn stage_with(&self, spec: AgentSpec) -> Stage {
+    pub(super) fn stage_with(&self, spec: AgentSpec) -> Stage {
         Stage::with_script(config(""), spec, Box::new(self.clone()))
     }
 
-    fn with(settings: AgentSettings) -> Self {
+    pub(super) fn with(settings: AgentSettings) -> Self {
         Self(Arc::new(Mutex::new(State { settings, ..State::default() })))
     }
 
-    fn step(&self, step: ScriptStep) {
+    pub(super) fn step(&self, step: ScriptStep) {
         self.0.lock().unwrap().steps.push_back(step);
     }
 
     /// The next tool call has this text as its result, and these actions.
-    fn acts(&self, actions: impl Into<Vec<AgentAction>>) {
+    pub(super) fn acts(&self, actions: impl Into<Vec<AgentAction>>) {
         let actions = actions.into();
         self.step(ScriptStep::Result(ScriptResult { text: Ok("done".to_owned()), actions, after_reply: false }));
     }
@@ -67,7 +68,13 @@ impl AgentScript for TestScript {
         let mut state = self.0.lock().unwrap();
         state.turns += 1;
         let fillers = Fillers::of_each_language(["Looking.".to_owned(), "Still looking.".to_owned()]);
-        let tool = ScriptTool { name: "look".to_owned(), parameters: json!({}), fillers, ..ScriptTool::default() };
+        let tool = ScriptTool {
+            name: "look".to_owned(),
+            description: String::new(),
+            parameters: json!({}),
+            fillers,
+            wait_file: state.wait_file.clone(),
+        };
         let model = json!({ "temperature": 0.5 }).as_object().cloned().unwrap_or_default();
         TurnSettings { prompt: format!("Turn {}.", state.turns), tools: vec![tool], model }
     }
@@ -105,7 +112,7 @@ impl AgentScript for TestScript {
     }
 }
 
-fn web_request(id: &str) -> ScriptRequest {
+pub(super) fn web_request(id: &str) -> ScriptRequest {
     let request = Request {
         method: http::Method::POST,
         url: "http://127.0.0.1/look".to_owned(),
@@ -118,7 +125,7 @@ fn web_request(id: &str) -> ScriptRequest {
 }
 
 /// Lets the caller say something, and the model answer with a call of the tool `look`.
-fn looks(stage: &mut Stage) {
+pub(super) fn looks(stage: &mut Stage) {
     stage.says("Look!");
     stage.passes(60);
     stage.answers(call("look", "{}"));
@@ -130,10 +137,6 @@ fn sent(stage: &Stage) -> Vec<OutgoingRequest> {
         _ => None,
     };
     stage.outputs.iter().filter_map(sent).collect()
-}
-
-fn has(stage: &Stage, wanted: &ConversationCommand) -> bool {
-    stage.outputs.iter().any(|output| matches!(output, ResponderOutput::Command(command) if command == wanted))
 }
 
 #[test]
@@ -233,14 +236,14 @@ fn a_held_agent_neither_listens_nor_speaks_until_the_time_is_over() {
     script.acts([AgentAction::Say("Please hold.".to_owned()), AgentAction::Hold(Some(Duration::from_secs(30)))]);
     looks(&mut stage);
     assert_eq!(stage.speech(), "Please hold.");
-    assert!(has(&stage, &ConversationCommand::Listen(false)));
+    assert!(stage.has(&ConversationCommand::Listen(false)));
     stage.take();
     stage.says("Hello? Hello?");
     stage.event(ConversationEvent::Digit('1'));
     stage.passes(29_000);
     assert_eq!((stage.speech(), stage.request()), (String::new(), None));
     stage.passes(2_000);
-    assert!(has(&stage, &ConversationCommand::Listen(true)));
+    assert!(stage.has(&ConversationCommand::Listen(true)));
     let request = stage.request().unwrap();
     assert!(request.last().unwrap().contains("hold is over"), "{request:?}");
     assert!(!request.iter().any(|line| line.contains("Hello?")), "{request:?}");
@@ -253,13 +256,13 @@ fn an_application_holds_the_agent_in_its_words_and_an_endless_hold_has_a_limit()
     stage.passes(60);
     stage.answers(text("A long story."));
     stage.request_of_application(ConversationRequest::Hold(None));
-    assert!(has(&stage, &ConversationCommand::Withdraw));
+    assert!(stage.has(&ConversationCommand::Withdraw));
     stage.take();
     stage.answers(text("More."));
     stage.passes(899_000);
     assert_eq!(stage.speech(), "");
     stage.passes(2_000);
-    assert!(has(&stage, &ConversationCommand::Listen(true)));
+    assert!(stage.has(&ConversationCommand::Listen(true)));
     stage.request_of_application(ConversationRequest::Hold(None));
     stage.take();
     stage.request_of_application(ConversationRequest::Unhold);
@@ -368,9 +371,9 @@ fn times_of_the_script_replace_those_of_the_configuration_and_may_change() {
     stage.answers(text("Good."));
     stage.answers(Piece::End(vec![]));
     stage.passes(1_900);
-    assert!(!has(&stage, &ConversationCommand::HoldBack(false)), "the turn has not ended");
+    assert!(!stage.has(&ConversationCommand::HoldBack(false)), "the turn has not ended");
     stage.passes(200);
-    assert!(has(&stage, &ConversationCommand::HoldBack(false)));
+    assert!(stage.has(&ConversationCommand::HoldBack(false)));
     stage.event(ConversationEvent::AgentSpeaking(true));
     script
         .acts([AgentAction::SetTimes(AgentTimes { silence: Some(Duration::from_secs(60)), ..AgentTimes::default() })]);
@@ -472,6 +475,43 @@ fn requests_at_the_start_are_sent_once_and_their_actions_run() {
 }
 
 #[test]
+fn words_of_an_application_do_not_come_into_the_middle_of_an_answer() {
+    let script = TestScript::default();
+    script.0.lock().unwrap().requests = vec![AgentAction::Say("The line is free.".to_owned())];
+    let mut stage = script.stage();
+    stage.says("Talk!");
+    stage.passes(60);
+    stage.answers(text("Good mor"));
+    stage.request_of_application(ConversationRequest::ToScript("{}".into()));
+    stage.answers(text("ning."));
+    stage.answers(Piece::End(vec![]));
+    assert_eq!(stage.speech(), "Good morning.The line is free.");
+}
+
+#[test]
+fn the_file_of_a_tool_ends_when_its_result_ends_the_call() {
+    let script = TestScript::default();
+    script.0.lock().unwrap().wait_file = Some("http://127.0.0.1/music.wav".to_owned());
+    let mut stage = script.stage();
+    script.step(ScriptStep::Request(web_request("any")));
+    looks(&mut stage);
+    stage.take();
+    script.acts([AgentAction::HangUp]);
+    stage.web_answers("c1", 200, "");
+    let commands: Vec<_> = stage
+        .outputs
+        .iter()
+        .filter_map(|output| match output {
+            ResponderOutput::Command(command) => Some(command.clone()),
+            _ => None,
+        })
+        .collect();
+    let end = ConversationCommand::EndAfter(ConversationEnd::Hangup);
+    let expected = [ConversationCommand::Phrase(String::new()), ConversationCommand::HoldBack(false), end];
+    assert_eq!(commands, expected, "a new phrase replaces the file");
+}
+
+#[test]
 fn small_actions_reach_the_call() {
     let script = TestScript::default();
     let mut stage = script.stage();
@@ -483,8 +523,8 @@ fn small_actions_reach_the_call() {
         AgentAction::Command(Box::new(Command::StopOverlay)),
     ]);
     looks(&mut stage);
-    assert!(has(&stage, &ConversationCommand::SendDigits("12".to_owned())));
-    assert!(has(&stage, &ConversationCommand::Hints(vec!["Tandem".to_owned()])));
+    assert!(stage.has(&ConversationCommand::SendDigits("12".to_owned())));
+    assert!(stage.has(&ConversationCommand::Hints(vec!["Tandem".to_owned()])));
     assert!(stage.outputs.contains(&ResponderOutput::Record(true)));
     assert!(stage.outputs.contains(&ResponderOutput::LegCommand(Box::new(Command::StopOverlay))));
     assert!(stage.outputs.contains(&ResponderOutput::PartialResult("{}".to_owned())));

@@ -4,10 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tandem_dialect::agent::EndReason;
-use tandem_dialect::conversation::ConversationCommand;
 
 use super::super::chat::Piece;
-use super::{NO_WORDS_TIMEOUT, Responder, ResponderOutput, STILL_WAITING, WARNING};
+use super::{NO_WORDS_TIMEOUT, Responder, STILL_WAITING, WARNING};
 
 impl Responder {
     /// Handles all timeouts that are due at `now`.
@@ -43,15 +42,18 @@ impl Responder {
         }
     }
 
-    /// Says a filler phrase.
+    /// Says a filler phrase, unless the agent speaks.
     fn fill(&mut self, now: Instant, count: u32) {
+        if self.agent_speaks {
+            // The end of the speech sets the time again.
+            self.filler = Some((now + STILL_WAITING.0, count));
+            return;
+        }
         let text = match count {
             0 => self.thinking_filler(),
             _ => self.phrases().still_waiting.to_string(),
         };
-        if !text.trim().is_empty() {
-            self.outputs.push_back(ResponderOutput::Command(ConversationCommand::Filler(text)));
-        }
+        self.say_filler(text);
         self.filler = (count < STILL_WAITING.1).then(|| (now + STILL_WAITING.0, count + 1));
     }
 
@@ -62,16 +64,15 @@ impl Responder {
             return;
         }
         if missed {
-            return self.recognition_failed("the recogniser does not answer");
+            return self.recognition_failed(now, "the recogniser does not answer");
         }
         self.words_due = Some((now + NO_WORDS_TIMEOUT, true));
-        let text = self.phrases().wait.clone();
-        self.outputs.push_back(ResponderOutput::Command(ConversationCommand::Filler(text.to_string())));
+        self.say_filler(self.phrases().wait.to_string());
     }
 
     /// Starts the silence timer if both the caller and the agent are idle.
     pub(super) fn wait_in_silence(&mut self, now: Instant) {
-        if self.is_idle() && !self.agent_speaks && !self.caller_speaks && !self.is_ending {
+        if self.is_idle() && !self.agent_speaks && !self.caller_speaks {
             let configured = Duration::from_secs(self.config.silence_seconds.into());
             self.silence = Some(now + self.spec.silence.or(self.times.silence).unwrap_or(configured));
         }
@@ -100,13 +101,14 @@ impl Responder {
     }
 
     fn time_is_up(&mut self, now: Instant) {
-        let phrases = self.phrases().clone();
         if std::mem::replace(&mut self.warned, true) {
             self.ends_at = None;
             self.note("the call has reached max_seconds".to_owned(), json!({ "event": "max_seconds" }));
+            // The text that waits may last for minutes.
+            self.withdraw_answer();
             return self.give_up(EndReason::HungUp);
         }
         self.ends_at = Some(now + WARNING);
-        self.outputs.push_back(ResponderOutput::Command(ConversationCommand::Filler(phrases.ending.to_string())));
+        self.say_filler(self.phrases().ending.to_string());
     }
 }

@@ -46,13 +46,21 @@ pub(crate) fn agent(reader: &mut Reader<'_>, element: &Element) -> Option<Conver
 }
 
 /// Reads an `AIAssistant`. If the element has no id, warns and returns `None`. An agent cannot talk with two legs, so
-/// `join` is not supported.
+/// `join` is not supported. `dynamicVariables` is an extension of this server: a JSON object with the values of the
+/// assistant's variables.
 pub(crate) fn assistant(reader: &mut Reader<'_>, element: &Element) -> Option<ConversationSpec> {
     let Some(id) = word(element, "id") else {
         reader.warn(BAD_VALUE, format!("<{}> without an id was skipped", element.name));
         return None;
     };
-    let agent = AgentSpec { name: id.into(), ..AgentSpec::default() };
+    let variables = word(element, "dynamicVariables").and_then(|text| match serde_json::from_str(text) {
+        Ok(Value::Object(variables)) => Some(json!({ "variables": variables }).to_string().into()),
+        _ => {
+            reader.warn(BAD_VALUE, format!("dynamicVariables of <{}> is not a JSON object", element.name));
+            None
+        }
+    });
+    let agent = AgentSpec { name: id.into(), script: variables, ..AgentSpec::default() };
     Some(ConversationSpec::new(ConversationTarget::Agent(Box::new(agent))))
 }
 

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use serde_json::{Map, Value, json};
 use tandem_call::command::Request;
 use tandem_call::conversation::{
     AgentSpec, ConversationRequest, ConversationSpec, ConversationStatus, ConversationTarget,
 };
-use tandem_call::leg::Status;
+use tandem_call::leg::{LegInfo, Status};
 use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::{SendDigits, Warning};
 use tandem_conversations::{ConversationUpdate, NewConversation};
@@ -55,6 +56,27 @@ impl CallTask {
             inbox.post(Message::Conversation { leg, id, update: Box::new(update) })
         });
         live.attachments.conversation = Some(services.conversations.start(Box::new(call), new));
+    }
+
+    /// Lets the agents that have left for a document, and cannot come back to a leg that has ended, send their reports.
+    pub(super) fn finish_absent_agents(&self, info: &LegInfo) {
+        let Some(live) = self.state.legs.get(&info.id) else { return };
+        let services = &self.services;
+        let Some((dialect, account)) =
+            services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account))
+        else {
+            return;
+        };
+        let id = ConversationId(info.id.0);
+        for agent in live.script.take_absent_agents() {
+            let definition = agent.script.clone().unwrap_or_default();
+            let Some(Ok(script)) = dialect.agent_script(&account, info, id, &definition) else { continue };
+            let leg = info.id;
+            let call = InboxPort::new(&self.inbox, move |inbox: &Inbox, update: ConversationUpdate| {
+                inbox.post(Message::Conversation { leg, id, update: Box::new(update) })
+            });
+            services.conversations.finish_absent(Box::new(call), leg, &info.account, agent, script);
+        }
     }
 
     pub(super) fn handle_conversation(&mut self, leg: LegId, id: ConversationId, update: ConversationUpdate) {
@@ -142,15 +164,48 @@ impl CallTask {
 /// nothing for an agent of the configuration, and for an unknown agent.
 fn resolve_stored(services: &Services, account: &AccountName, agent: &mut AgentSpec) {
     let (agents, routing) = (services.conversations.agents.load(), services.routing.load());
+    let variables = agent.script.as_deref().and_then(only_variables);
     if agents.find(&agent.name).is_some() {
+        if variables.is_some() {
+            // The texts of the configuration have no variables.
+            agent.script = None;
+        }
         return;
     }
     let Some(row) = routing.inventory().agents.find(&agent.name).filter(|row| row.account == *account) else { return };
     let stored = &row.details;
     let Some(model) = agents.get(&stored.model).or_else(|| agents.default_agent()) else { return };
     agent.name = Arc::clone(&model.name);
-    agent.script.get_or_insert_with(|| serde_json::Value::Object(stored.definition.clone()).to_string().into());
+    let definition = || Value::Object(stored.definition.clone());
+    match variables {
+        Some(variables) => {
+            agent.script = Some(json!({ "assistant": definition(), "variables": variables }).to_string().into());
+        }
+        None => {
+            agent.script.get_or_insert_with(|| definition().to_string().into());
+        }
+    }
     agent.language = agent.language.take().or_else(|| stored.language.as_deref().map(Into::into));
     agent.voice = agent.voice.take().or_else(|| stored.voice.as_deref().map(Into::into));
     agent.interruptible = agent.interruptible.or(stored.interruptible);
+}
+
+/// The values of the variables for the agent, if a document gives these values and no definition.
+fn only_variables(script: &str) -> Option<Value> {
+    let mut script: Map<String, Value> = serde_json::from_str(script).ok()?;
+    let variables = script.remove("variables")?;
+    script.is_empty().then_some(variables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_with_only_variables_has_no_definition() {
+        assert_eq!(only_variables(r#"{"variables":{"a":"b"}}"#), Some(json!({ "a": "b" })));
+        assert_eq!(only_variables(r#"{"assistant":{},"variables":{"a":"b"}}"#), None);
+        assert_eq!(only_variables(r#"{"instructions":"x"}"#), None);
+        assert_eq!(only_variables("{"), None);
+    }
 }

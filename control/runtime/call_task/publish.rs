@@ -82,6 +82,7 @@ impl CallTask {
         }
         if matches!(event.kind, EventKind::Ended) {
             self.services.conferences.leg_is_over(&event.leg);
+            self.finish_absent_agents(&event.leg);
         }
         if over {
             self.write_record(&event).await;
