@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tandem_call::conversation::AgentSpec;
 use tandem_call::fetch::FetchFailure;
 use tandem_call::program::instruction::Program;
 use tandem_call::snapshot::{CallSnapshotError, base64_octets};
@@ -90,6 +91,11 @@ impl ScriptSlot {
     /// Returns the instructions that the script has given for this request.
     pub(crate) fn given(&self, id: FetchId) -> Option<Given> {
         self.0.script.lock().as_ref()?.given.as_ref().filter(|given| given.id == id).cloned()
+    }
+
+    /// Takes the agents that wait for the end of a document of the script.
+    pub fn take_absent_agents(&self) -> Vec<AgentSpec> {
+        self.with(|script| script.take_absent_agents()).unwrap_or_default()
     }
 
     /// Writes the script. Returns `None` if there is no script.

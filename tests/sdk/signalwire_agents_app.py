@@ -114,10 +114,21 @@ def leave_agent(args, raw_data):
 leave.add_post_ai_verb("play", {"url": "say:The agent has left."})
 leave.add_post_ai_verb("hangup", {})
 
+away = Agent("away", "You play music.")
+away.set_post_prompt("Return a JSON summary.")
+
+
+@away.tool(name="play_long", description="Plays music.", parameters={})
+def play_long(args, raw_data):
+    """A document, and actions behind it."""
+    document = {"version": "1.0.0", "sections": {"main": [{"play": {"url": "say:Music of ${global_data.band}."}}, {"sleep": 600_000}]}}
+    return FunctionResult("The music was played.").execute_swml(document).update_global_data({"band": "Tandem"})
+
+
 far = Agent("far", "You have functions of another server.")
 far.add_function_include(told + "/signatures", ["price"], {"currency": "EUR"})
 
 server = AgentServer(host="127.0.0.1", port=port, log_level="info")
-for agent in (simple, datamap, steps, gather, languages, leave, far):
+for agent in (simple, datamap, steps, gather, languages, leave, away, far):
     server.register(agent)
 server.run()

@@ -18,7 +18,7 @@ from harness.waiting import wait_for
 from harness.webapp import WebApp
 
 PYTHON = ROOT / ".venv-swml" / "bin" / "python"
-NAMES = ["simple", "datamap", "steps", "gather", "languages", "leave", "far", "own"]
+NAMES = ["simple", "datamap", "steps", "gather", "languages", "leave", "away", "far", "own"]
 NUMBERS = {name: f"+1555123010{place}" for place, name in enumerate(NAMES)}
 SILENCE = np.zeros(RATE // 2)
 HELLO = "Hello, how can I help?"
@@ -125,12 +125,6 @@ def body(request):
     return json.loads(request.body)
 
 
-def log(server):
-    """The last call's lines."""
-    answer = requests.get(f"{server.http}/console/sessions/last/events", auth=(server.account_sid, server.auth_token))
-    return [line["text"] for line in answer.json()]
-
-
 def answers(**words):
     """A model that answers the last message of the caller, or the result of a tool, by a word in it."""
     def answer(messages):
@@ -158,15 +152,17 @@ def test_a_simple_agent_greets_calls_a_function_and_reports_its_summary(server, 
     (request,) = web.wait("/function")
     told = body(request)
     assert told["function"] == "order_status" and told["argument"]["parsed"] == [{"number": 7}]
-    assert told["global_data"] == {"company": "Tandem"} and told["project_id"] == PROJECT
+    company = {"company": "Tandem", "caller_id_number": told["caller_id_num"]}
+    assert company.items() <= told["global_data"].items() and told["project_id"] == PROJECT
     handset.hang_up()
     (request,) = web.wait("/summary", seconds=20)
     report = body(request)
     assert report["summary"] == {"topic": "order 7"}
     raw = report["raw"]
-    assert raw["global_data"] == {"company": "Tandem", "order": 7}
+    assert (company | {"order": 7}).items() <= raw["global_data"].items()
     assert raw["swaig_log"][0]["command_name"] == "order_status"
-    assert [one["role"] for one in raw["call_log"] if one["role"] == "user"], raw["call_log"]
+    roles = [one["role"] for one in raw["call_log"]]
+    assert roles[0] == "system" and {"user", "assistant", "tool"} <= set(roles), raw["call_log"]
 
 
 def test_a_data_map_asks_the_other_web_server_without_the_agents_server(engines, web, call):
@@ -242,6 +238,23 @@ def test_after_the_document_of_a_function_the_agent_comes_back_with_its_dialogue
     dialogue = [one["content"] for one in engines.model.asked[-1]["messages"]]
     assert any("The news please." in (line or "") for line in dialogue), dialogue
     handset.hang_up()
+
+
+def test_the_report_comes_also_if_the_caller_hangs_up_while_the_document_of_a_function_runs(engines, web, call):
+    engines.model.answer = answers(music=[("play_long", {})], summary='{"topic": "music"}')
+    handset, media = call("away")
+    listens(engines, media, HELLO)
+    says(engines, media, "Some music please.")
+    engines.voice.wait_until_heard(media, "Music of Tandem.", 15)
+    engines.model.answer = lambda messages: '{"topic": "music"}'
+    handset.hang_up()
+    (request,) = web.wait("/summary", seconds=20)
+    report = body(request)
+    assert report["summary"] == {"topic": "music"}
+    raw = report["raw"]
+    assert raw["global_data"]["band"] == "Tandem" and raw["call_ended_by"] == "user"
+    assert raw["swaig_log"][0]["command_name"] == "play_long"
+    assert any("Some music please." in one["content"] for one in raw["call_log"]), raw["call_log"]
 
 
 def test_an_agent_holds_the_line_and_goes_on(engines, call):
@@ -335,8 +348,37 @@ voice_url = "{web.url}/own"
     assert "no agent in [[agents]]" in report.text, report.text
 
 
+def test_credentials_beside_the_urls_of_functions_and_reports_are_sent(engines, web, call):
+    function = {"function": "price", "description": "The price.", "web_hook_url": f"{web.url}/price"}
+    swaig = {"defaults": {"web_hook_auth_user": "me", "web_hook_auth_password": "p w"}, "functions": [function]}
+    own(web, {"ai": {"prompt": "You help.", "SWAIG": swaig, "post_prompt": {"temperature": 0.1},
+                     "post_prompt_url": f"{web.url}/report", "post_prompt_auth_user": "me", "post_prompt_auth_password": "two"}})
+    web.on("/price", {"response": "It costs nine euros."})
+    web.on("/report")
+    engines.model.answer = answers(price=[("price", {})], nine="Nine euros.")
+    handset, media = call("own")
+    listens(engines, media, HELLO)
+    says(engines, media, "What is the price?")
+    listens(engines, media, "Nine euros.")
+    handset.hang_up()
+    sent = {path: web.wait(path, seconds=20)[0].headers["authorization"] for path in ("/price", "/report")}
+    assert sent == {"/price": "Basic bWU6cCB3", "/report": "Basic bWU6dHdv"}
+
+
 def test_a_wrong_definition_is_a_warning_and_the_document_goes_on(server, engines, web, call):
     own(web, {"ai": {"prompt": {"temperature": 1}}}, {"play": "say:No agent today."}, {"hangup": {}})
     handset, media = call("own", ends="wait")
     handset.finish()
     assert "No agent today." in engines.voice.heard(media)
+
+
+def test_the_report_says_that_the_agent_ended_the_call_and_is_sent_once(engines, web, call):
+    web.on("/report")
+    own(web, {"ai": {"prompt": "You help.", "post_prompt": "Summarise.", "post_prompt_url": f"{web.url}/report"}})
+    engines.model.answer = answers(over=[("hangup", {})])
+    handset, media = call("own", ends="wait")
+    listens(engines, media, HELLO)
+    says(engines, media, "It is over.")
+    handset.finish()
+    (request,) = web.wait("/report", seconds=20)
+    assert body(request)["call_ended_by"] == "assistant"

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 use tandem_call::conversation::{AgentMessage, MessageRole};
 use tandem_dialect::agent::{AgentAction, AgentTimes, BackgroundAudio};
 
 use super::contexts::Moved;
 use super::definition::model_fields;
 use super::function::{Active, Function};
-use super::params::{flag, milliseconds, number, time};
+use super::params::{NOT_MIXED, flag, milliseconds, number, time};
 use super::pom::{prompt, rendered};
 use super::script::AiScript;
 use super::template::{Scope, expand, written};
@@ -26,30 +26,55 @@ const LARGEST_DATA: usize = 256 * 1024;
 const HOLD: Duration = Duration::from_secs(300);
 const LONGEST_HOLD: Duration = Duration::from_secs(900);
 /// Actions that change nothing here, and that a call does not miss.
-const WITHOUT_EFFECT: [&str; 6] = [
-    "back_to_back_functions",
-    "extensive_data",
-    "functions_on_speaker_timeout",
-    "replace_in_history",
-    "speech_event_timeout",
-    "user_event",
-];
+const WITHOUT_EFFECT: [&str; 5] =
+    ["back_to_back_functions", "extensive_data", "functions_on_speaker_timeout", "speech_event_timeout", "user_event"];
 
 /// The steps that follow a hold.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct AfterHold {
     /// The time at which the hold ends by itself.
     until: Timestamp,
+    length: Duration,
+    /// Whether the model answers the function before the hold.
+    pub(super) follows_reply: bool,
     /// The step after an end of the hold by an application.
     step: Option<String>,
     /// The step after an end of the hold by itself.
     timeout_step: Option<String>,
 }
 
+/// The end of the conversation that the actions of one answer request.
+enum Exit {
+    /// The agent comes back after the documents.
+    Return,
+    Stop,
+    Transfer(Json),
+    Destination(String),
+}
+
+/// The effects of the actions of one answer.
+#[derive(Default)]
+struct Effects {
+    /// The actions that the engine runs.
+    out: Vec<AgentAction>,
+    /// The documents that run when the agent has left.
+    documents: Vec<Json>,
+    exit: Option<Exit>,
+}
+
+impl Effects {
+    /// Ends the conversation after all actions of the answer. Only the first end counts, but any end replaces a return.
+    fn leave(&mut self, exit: Exit) {
+        if matches!(self.exit, None | Some(Exit::Return)) {
+            self.exit = Some(exit);
+        }
+    }
+}
+
 impl AiScript {
     /// Runs the actions of an answer. Returns those that the engine runs.
     pub(super) fn act(&mut self, function: &Function, actions: &Json, now: Timestamp) -> Vec<AgentAction> {
-        let mut out = Vec::new();
+        let mut effects = Effects::default();
         let list = match actions {
             Json::Array(list) => list.as_slice(),
             Json::Object(_) => std::slice::from_ref(actions),
@@ -72,9 +97,24 @@ impl AiScript {
                 if name == "transfer" && members.contains_key("SWML") {
                     continue;
                 }
-                self.act_once(function, name, value, members, now, &mut out);
+                self.act_once(function, name, value, members, now, &mut effects);
             }
         }
+        let Effects { mut out, documents, exit } = effects;
+        out.extend(self.take_warnings());
+        let then = match exit {
+            None => return out,
+            Some(Exit::Stop) => None,
+            Some(Exit::Transfer(document)) => Some(Continuation::Transfer(document)),
+            Some(Exit::Destination(dest)) => Some(Continuation::Destination(dest)),
+            // The state has the effects of all actions, also of those behind the document.
+            Some(Exit::Return) => {
+                self.saved.began = self.saved.began.or(Some(now));
+                Some(Continuation::Return(Box::new(self.saved.clone())))
+            }
+        };
+        self.returns = matches!(then, Some(Continuation::Return(_)));
+        out.push(AgentAction::Stop(Some(self.outcome(documents, then))));
         out
     }
 
@@ -85,24 +125,30 @@ impl AiScript {
         value: &Json,
         members: &Map<String, Json>,
         now: Timestamp,
-        out: &mut Vec<AgentAction>,
+        effects: &mut Effects,
     ) {
+        let out = &mut effects.out;
         match name {
-            "SWML" => self.run_document(value, members.get("transfer"), now, out),
+            "SWML" => self.run_document(value, members.get("transfer"), effects),
             "transfer" => {
                 let dest = value.get("dest").unwrap_or(value);
                 let dest = written(dest);
                 if dest.trim().is_empty() {
                     return self.warn("transfer has no destination".to_owned());
                 }
-                let outcome = self.outcome(Some(Continuation::Destination(dest)));
-                out.push(AgentAction::Stop(Some(outcome)));
+                effects.leave(Exit::Destination(dest));
             }
             "say" => out.push(AgentAction::Say(written(value))),
-            "hangup" if is_off(value) => {}
-            "hangup" => out.push(AgentAction::HangUp),
-            "stop" if is_off(value) => {}
-            "stop" => out.push(AgentAction::Stop(Some(self.outcome(None)))),
+            "hangup" | "stop" | "wait_for_user" | "replace_in_history" if is_off(value) => {}
+            "replace_in_history" => out.push(AgentAction::ReplaceCall(value.as_str().map(str::to_owned))),
+            "hangup" if matches!(effects.exit, Some(Exit::Transfer(_) | Exit::Destination(_))) => {}
+            "hangup" if effects.documents.is_empty() => out.push(AgentAction::HangUp),
+            // The documents run before the end of the call.
+            "hangup" => {
+                effects.documents.push(json!({ "sections": { "main": [{ "hangup": {} }] } }));
+                effects.leave(Exit::Stop);
+            }
+            "stop" => effects.leave(Exit::Stop),
             "hold" => out.push(self.hold(value, now)),
             "playback_bg" => self.play_background(value, out),
             "stop_playback_bg" => out.push(AgentAction::StopBackground),
@@ -142,7 +188,8 @@ impl AiScript {
                 let end_of_speech = number(value).filter(|time| *time > 0.0).map(milliseconds);
                 out.push(AgentAction::SetTimes(AgentTimes { end_of_speech, ..AgentTimes::default() }));
             }
-            "wait_for_user" if is_off(value) => {}
+            // The model answers the result of the function, and every agent then waits for the caller.
+            "wait_for_user" if value == "answer_first" => {}
             "wait_for_user" => out.push(AgentAction::WaitForCaller(true)),
             name if WITHOUT_EFFECT.contains(&name) => {}
             other => self.warn(format!("function {}: the action {other} is not served", function.name)),
@@ -150,7 +197,7 @@ impl AiScript {
     }
 
     /// Runs a document: the conversation ends, and comes back afterwards unless the document takes the call over.
-    fn run_document(&mut self, document: &Json, transfer: Option<&Json>, now: Timestamp, out: &mut Vec<AgentAction>) {
+    fn run_document(&mut self, document: &Json, transfer: Option<&Json>, effects: &mut Effects) {
         if !self.definition.params.allow_swml {
             return self.warn("SWML is not allowed by swaig_allow_swml".to_owned());
         }
@@ -168,24 +215,24 @@ impl AiScript {
         };
         // Older SDKs write `transfer` into the document.
         let inside = document.as_object_mut().and_then(|members| members.remove("transfer"));
-        let leaves = transfer.or(inside.as_ref()).and_then(flag).unwrap_or(false);
-        let then = if leaves {
-            Continuation::Transfer(document)
-        } else {
-            let mut saved = self.saved.clone();
-            saved.began = saved.began.or(Some(now));
-            Continuation::Return { document, saved: Box::new(saved) }
-        };
-        self.returns = !leaves;
-        let outcome = self.outcome(Some(then));
-        out.push(AgentAction::Stop(Some(outcome)));
+        if transfer.or(inside.as_ref()).and_then(flag).unwrap_or(false) {
+            effects.leave(Exit::Transfer(document));
+        } else if !only_events(&document) && matches!(effects.exit, None | Some(Exit::Return)) {
+            effects.documents.push(document);
+            effects.leave(Exit::Return);
+        }
     }
 
     /// The result of the conversation for the interpreter.
-    pub(super) fn outcome(&self, then: Option<Continuation>) -> String {
-        let keeps = self.definition.params.persist_global_data;
-        let global_data = if keeps { self.saved.global_data.clone() } else { Map::new() };
-        serde_json::to_string(&Outcome { then, global_data, warnings: self.warnings.clone() }).unwrap_or_default()
+    fn outcome(&mut self, documents: Vec<Json>, then: Option<Continuation>) -> String {
+        let outcome = Outcome {
+            documents,
+            then,
+            global_data: self.saved.global_data.clone(),
+            persists: self.definition.params.persist_global_data,
+            warnings: std::mem::take(&mut self.warnings),
+        };
+        serde_json::to_string(&outcome).unwrap_or_default()
     }
 
     fn hold(&mut self, value: &Json, now: Timestamp) -> AgentAction {
@@ -199,13 +246,20 @@ impl AiScript {
         let (step, timeout_step) = (step("step"), step("timeout_step"));
         if step.is_some() || timeout_step.is_some() {
             let until = now.checked_add(length).unwrap_or(now);
-            self.saved.after_hold = Some(AfterHold { until, step, timeout_step });
+            self.saved.after_hold = Some(AfterHold { until, length, follows_reply: false, step, timeout_step });
         }
         AgentAction::Hold(Some(length))
     }
 
     /// Goes to the step that follows a hold, when the first request to the model after the hold is due.
     pub(super) fn leave_hold(&mut self, now: Timestamp) {
+        if let Some(hold) = &mut self.saved.after_hold
+            && std::mem::take(&mut hold.follows_reply)
+        {
+            // This request is for the reply, and the hold follows it.
+            hold.until = now.checked_add(hold.length).unwrap_or(now);
+            return;
+        }
         let Some(hold) = self.saved.after_hold.take() else { return };
         let step = if now >= hold.until { hold.timeout_step } else { hold.step };
         if let (Some(step), Some(position)) = (step, &mut self.saved.position)
@@ -220,8 +274,12 @@ impl AiScript {
         if !parameters::is_url(&url, parameters::WEB) {
             return self.warn(format!("playback_bg: {url:?} is not an http or https URL"));
         }
-        let waits = value.get("wait").and_then(flag).unwrap_or(false);
-        out.push(AgentAction::PlayBackground(BackgroundAudio { url, gain_db: 0, times: Some(1), waits }));
+        if value.get("wait").and_then(flag).unwrap_or(false) {
+            let audio = BackgroundAudio { url, gain_db: 0, times: Some(1), waits: true };
+            out.push(AgentAction::PlayBackground(audio));
+        } else if !std::mem::replace(&mut self.warned_of_background, true) {
+            self.warn(format!("playback_bg: {NOT_MIXED}; with \"wait\": true it plays while the agent waits"));
+        }
     }
 
     /// Merges values into the global data.
@@ -280,7 +338,7 @@ impl AiScript {
 
     /// Follows a change of the step or the context.
     pub(super) fn follow(&mut self, moved: Moved, out: &mut Vec<AgentAction>) {
-        let Moved { into_context, forgets, reset } = moved;
+        let Moved { into_context, forgets, reset, .. } = moved;
         if into_context {
             self.saved.context_prompt = None;
         }
@@ -321,6 +379,14 @@ impl AiScript {
         let places = [&vars, &self.seed.vars];
         expand(text, Scope { places: &places, now })
     }
+}
+
+/// Whether a document does nothing but send events to the clients of SignalWire, which nobody receives here. Such a document does
+/// not interrupt the conversation.
+fn only_events(document: &Json) -> bool {
+    let main = document.get("sections").and_then(|sections| sections.get("main")).and_then(Json::as_array);
+    let is_event = |step: &Json| step.as_object().is_some_and(|step| step.keys().all(|method| method == "user_event"));
+    main.is_some_and(|steps| !steps.is_empty() && steps.iter().all(is_event))
 }
 
 fn is_off(value: &Json) -> bool {

@@ -38,8 +38,8 @@ pub(super) struct Context {
     pub(super) consolidate: bool,
     pub(super) isolated: bool,
     pub(super) post_prompt: Option<String>,
-    pub(super) enter_fillers: Fillers,
-    pub(super) exit_fillers: Fillers,
+    enter_fillers: Fillers,
+    exit_fillers: Fillers,
     initial_step: Option<String>,
     valid_steps: Option<Vec<String>>,
     valid_contexts: Option<Vec<String>>,
@@ -107,6 +107,8 @@ pub(super) struct Position {
 pub(super) struct Moved {
     /// Whether the conversation is in another context than before.
     pub(super) into_context: bool,
+    /// The index of the context that the conversation has left.
+    from: usize,
     /// Whether the model forgets the dialogue so far.
     pub(super) forgets: bool,
     /// The change of the prompts.
@@ -176,6 +178,14 @@ impl Contexts {
     /// The context of a position.
     pub(super) fn context(&self, position: &Position) -> Option<&Context> {
         self.0.get(position.context)
+    }
+
+    /// The texts for a change of the context, in this order: those of the old context, and those of the new one.
+    pub(super) fn fillers(&self, position: &Position, moved: &Moved) -> [&Fillers; 2] {
+        const NONE: &Fillers = &Fillers(Vec::new());
+        let exit = self.0.get(moved.from).map(|context| &context.exit_fillers);
+        let enter = self.context(position).map(|context| &context.enter_fillers);
+        [exit, enter].map(|fillers| fillers.filter(|_| moved.into_context).unwrap_or(NONE))
     }
 
     fn step(&self, position: &Position) -> Option<&Step> {
@@ -327,7 +337,7 @@ impl Contexts {
     pub(super) fn change_context(&self, position: &mut Position, name: &str) -> Option<Moved> {
         let at = self.0.iter().position(|context| context.name == name)?;
         let context = self.0.get(at)?;
-        position.context = at;
+        let from = std::mem::replace(&mut position.context, at);
         let step = self.enter_step(position, context.first_step());
         let changes = context.system_prompt.is_some() || context.user_prompt.is_some();
         let own = changes.then(|| Reset {
@@ -339,6 +349,7 @@ impl Contexts {
         let keeps = context.consolidate || context.full_reset;
         Some(Moved {
             into_context: true,
+            from,
             forgets: step.forgets || (context.isolated && !keeps),
             reset: step.reset.or(own),
         })
@@ -356,6 +367,7 @@ impl Contexts {
         }
         Moved {
             into_context: false,
+            from: position.context,
             forgets: step.hides_history.unwrap_or(context.hides_history),
             reset: step.reset.clone(),
         }
@@ -425,7 +437,7 @@ impl Context {
             valid_steps: names(value, "valid_steps"),
             valid_contexts: names(value, "valid_contexts"),
             hides_history: hides(value).unwrap_or(false),
-            steps: steps.iter().take(MAX_STEPS).map(|step| Step::read(step, format)).collect(),
+            steps: steps.iter().take(MAX_STEPS).map(|step| Step::read(step, format, warnings)).collect(),
         }
     }
 
@@ -437,14 +449,21 @@ impl Context {
 }
 
 impl Step {
-    fn read(value: &Json, format: Format) -> Self {
+    fn read(value: &Json, format: Format, warnings: &mut Vec<String>) -> Self {
+        let name = text(value, "name").unwrap_or_default();
+        let gather = value.get("gather_info").filter(|gather| gather.is_object());
+        let questions = gather.and_then(|gather| gather.get("questions")).and_then(Json::as_array);
+        if gather.into_iter().chain(questions.into_iter().flatten()).any(|part| set(part, "isolated")) {
+            warnings
+                .push(format!("step {name:?}: isolated of gather_info has no effect, the model sees earlier answers"));
+        }
         let reset = value.get("reset").filter(|reset| reset.is_object()).map(|reset| Reset {
             system_prompt: text(reset, "system_prompt"),
             user_prompt: text(reset, "user_prompt"),
             full_reset: set(reset, "full_reset"),
         });
         Self {
-            name: text(value, "name").unwrap_or_default(),
+            name,
             text: prompt(value, format).unwrap_or_default(),
             criteria: text(value, "step_criteria"),
             functions: names(value, "functions"),
@@ -454,7 +473,7 @@ impl Step {
             skips_caller: set(value, "skip_user_turn") || set(value, "skip_to_next_step"),
             hides_history: hides(value),
             reset,
-            gather: value.get("gather_info").filter(|gather| gather.is_object()).map(Gather::read),
+            gather: gather.map(Gather::read),
         }
     }
 }
@@ -535,8 +554,8 @@ mod tests {
 
     fn sales() -> Contexts {
         contexts(&json!({
-            "support": {"isolated": true, "system_prompt": "You are support.", "steps": [{"name": "help", "text": "Help."}]},
-            "default": {"pom": [{"title": "Shop", "body": "You sell bicycles."}], "steps": [
+            "support": {"isolated": true, "enter_fillers": {"en-US": ["Support here."]}, "system_prompt": "You are support.", "steps": [{"name": "help", "text": "Help."}]},
+            "default": {"exit_fillers": ["Bye."], "pom": [{"title": "Shop", "body": "You sell bicycles."}], "steps": [
                 {"name": "greet", "text": "Greet.", "step_criteria": "the caller has a name", "functions": ["lookup"]},
                 {"name": "offer", "text": "Offer.", "valid_steps": ["next", "greet"], "valid_contexts": ["support"]},
                 {"name": "bye", "text": "Say goodbye.", "functions": "none", "end": true},
@@ -599,6 +618,8 @@ mod tests {
         contexts.next_step(&mut position, None).unwrap();
         let moved = contexts.next_context(&mut position, "support").unwrap();
         assert!(moved.into_context && moved.forgets);
+        let fillers = contexts.fillers(&position, &moved).map(|fillers| fillers.of("en"));
+        assert_eq!(fillers, [["Bye."], ["Support here."]]);
         assert_eq!(moved.reset.unwrap().system_prompt.as_deref(), Some("You are support."));
         assert_eq!(contexts.place(&position), (Some("support"), Some("help")));
     }
@@ -623,6 +644,16 @@ mod tests {
         assert!(last.moved.is_some());
         assert_eq!(contexts.place(&position).1, Some("done"));
         assert!(contexts.submit(&mut position, &json!({"answer": 7})).is_err());
+    }
+
+    #[test]
+    fn an_isolated_question_is_a_warning() {
+        let questions = json!([{"key": "a", "question": "A?"}, {"key": "b", "question": "B?", "isolated": true}]);
+        let value = json!({"default": {"steps": [{"name": "ask", "gather_info": {"questions": questions}}]}});
+        let mut warnings = Vec::new();
+        Contexts::read(Some(&value), &[], Format::Markdown, &mut warnings);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains("isolated of gather_info"), "{warnings:?}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use regex::{Regex, RegexBuilder};
 use serde_json::{Map, Value as Json, json};
 
+use super::address::address;
 use super::params::{flag, number};
 use super::template::{LONGEST, Scope, expand, expand_all, truncate, walk, written};
 
@@ -38,9 +39,8 @@ pub(super) enum MapStep {
 /// The request of a webhook.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct MapRequest {
+    pub(super) method: http::Method,
     pub(super) url: String,
-    /// Whether the method is POST. Otherwise it is GET.
-    pub(super) post: bool,
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
 }
@@ -139,7 +139,7 @@ fn is_eligible(webhook: &Json, call: &Json) -> bool {
 }
 
 fn request(webhook: &Json, call: &Json, scope: Scope<'_>) -> MapRequest {
-    let url = expand(webhook.get("url").and_then(Json::as_str).unwrap_or_default(), scope);
+    let url = address(&expand(webhook.get("url").and_then(Json::as_str).unwrap_or_default(), scope), None);
     // `body` is no member that the service reads, but its older SDKs wrote it.
     let params = webhook.get("params").or_else(|| webhook.get("body")).filter(|params| !params.is_null());
     let mut params = params.map(|params| expand_all(params, scope));
@@ -148,9 +148,7 @@ fn request(webhook: &Json, call: &Json, scope: Scope<'_>) -> MapRequest {
         members.extend(call.get("args").and_then(Json::as_object).cloned().unwrap_or_default());
         params = Some(Json::Object(members));
     }
-    let named_post =
-        webhook.get("method").and_then(Json::as_str).is_some_and(|method| method.eq_ignore_ascii_case("POST"));
-    let post = named_post || params.is_some();
+    let method = method(webhook.get("method").and_then(Json::as_str).unwrap_or_default(), params.is_some());
     let form = webhook.get("form_param").and_then(Json::as_str).filter(|name| !name.is_empty());
     let (kind, body) = match (params, form) {
         (Some(params), Some(name)) => {
@@ -169,7 +167,15 @@ fn request(webhook: &Json, call: &Json, scope: Scope<'_>) -> MapRequest {
     if !body.is_empty() && !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
         headers.push(("Content-Type".to_owned(), kind.to_owned()));
     }
-    MapRequest { url, post, headers, body }
+    MapRequest { method, url, headers, body }
+}
+
+/// The method of a request with this name. Parameters make a POST of a GET.
+fn method(name: &str, has_params: bool) -> http::Method {
+    use http::Method;
+    let known = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+    let named = known.into_iter().find(|method| method.as_str().eq_ignore_ascii_case(name.trim()));
+    named.unwrap_or(if has_params { Method::POST } else { Method::GET })
 }
 
 /// Makes one text of the elements of an array, and adds it to the data.
@@ -306,7 +312,7 @@ mod tests {
             "output": {"response": "In ${input.args.city}: ${current.text}, ${response.current.text}, ${args.city}"},
         }]});
         let (webhook, request) = requested(&map, json!({"city": "New York"}));
-        assert_eq!((request.url.as_str(), request.post), ("https://api.test/w?q=new%20york", false));
+        assert_eq!((request.url.as_str(), request.method.as_str()), ("https://api.test/w?q=new%20york", "GET"));
         assert_eq!(request.headers, [("X-Key".to_owned(), "k".to_owned())]);
         let call = call(json!({"city": "New York"}));
         let output = answered(&map, webhook, &call, Ok((200, br#"{"current":{"text":"sunny"}}"#)), now());
@@ -318,13 +324,27 @@ mod tests {
         let map = json!({"webhooks": [{"url": "http://h/", "method": "GET", "params": {"q": "${args.q}", "n": 3},
             "output": {"response": "x"}}]});
         let (_, request) = requested(&map, json!({"q": "a \"b\""}));
-        assert!(request.post);
+        assert_eq!(request.method, "POST");
         assert_eq!(serde_json::from_slice::<Json>(&request.body).unwrap(), json!({"q": "a \"b\"", "n": 3}));
         let map = json!({"webhooks": [{"url": "http://h/", "form_param": "data", "input_args_as_params": true,
             "output": {"response": "x"}}]});
         let (_, request) = requested(&map, json!({"q": "1"}));
+        assert_eq!(request.method, "POST");
         assert_eq!(request.body, b"data=%7B%22q%22%3A%221%22%7D");
         assert_eq!(request.headers[0].1, "application/x-www-form-urlencoded");
+    }
+
+    #[test]
+    fn a_webhook_uses_each_published_method() {
+        for (name, params, sent) in [
+            ("PUT", true, "PUT"),
+            ("delete", false, "DELETE"),
+            ("POST", false, "POST"),
+            ("GET", true, "POST"),
+            ("", false, "GET"),
+        ] {
+            assert_eq!(method(name, params).as_str(), sent, "{name}");
+        }
     }
 
     #[test]

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json};
 use tandem_dialect::agent::{AgentLanguage, Fillers, Pronunciation};
 
+use super::address::{Credentials, address};
 use super::contexts::Contexts;
 use super::data_map::{regex, unusable_patterns};
-use super::function::{Function, Include, fillers};
+use super::function::{CHECK_FOR_INPUT, Function, Include, fillers};
+use super::languages::Languages;
 use super::params::{Params, flag, number};
 use super::pom::prompt;
 use super::template::written;
@@ -17,10 +19,13 @@ pub(super) const MAX_FUNCTIONS: usize = 128;
 /// Maximum number of entries of the other lists: languages, hints, pronunciations, includes.
 const MAX_ENTRIES: usize = 200;
 /// The members of `ai` that this server reads.
-const MEMBERS: [&str; 11] = [
+const MEMBERS: [&str; 14] = [
     "prompt",
     "post_prompt",
     "post_prompt_url",
+    "post_prompt_auth_user",
+    "post_prompt_auth_password",
+    "post_prompt_auth_pass",
     "languages",
     "multilingual",
     "hints",
@@ -84,7 +89,11 @@ impl Definition {
             model.insert("max_tokens".to_owned(), tokens.into());
         }
         let post = get("post_prompt").unwrap_or(&Json::Null);
-        let (languages, function_fillers) = languages(object, &mut warnings);
+        let credentials =
+            Credentials::read(ai, &["post_prompt_auth_user"], &["post_prompt_auth_password", "post_prompt_auth_pass"]);
+        let languages = Languages::read(object, &mut warnings);
+        let mut pronunciations = pronunciations(get("pronounce"));
+        pronunciations.extend(languages.pronunciations);
         let swaig = get("SWAIG").or_else(|| get("swaig")).unwrap_or(&Json::Null);
         let (functions, includes) = functions(swaig, &mut warnings);
         Ok(Self {
@@ -93,11 +102,14 @@ impl Definition {
             model,
             post_prompt: prompt(post, format).filter(|text| !text.trim().is_empty()),
             post_prompt_model: model_fields(post),
-            post_prompt_url: get("post_prompt_url").and_then(Json::as_str).map(str::to_owned),
-            languages,
-            function_fillers,
+            post_prompt_url: get("post_prompt_url")
+                .and_then(Json::as_str)
+                .filter(|url| !url.trim().is_empty())
+                .map(|url| address(url, credentials.as_ref())),
+            languages: languages.list,
+            function_fillers: languages.function_fillers,
             hints: hints(get("hints"), &mut warnings),
-            pronunciations: pronunciations(get("pronounce")),
+            pronunciations,
             global_data: get("global_data").and_then(Json::as_object).cloned().unwrap_or_default(),
             functions,
             includes,
@@ -126,50 +138,8 @@ fn whole(number: f64) -> Option<Json> {
     (1.0..=1_000_000.0).contains(&number).then(|| Json::from(number as u32))
 }
 
-fn entries(value: Option<&Json>) -> impl Iterator<Item = &Json> {
+pub(super) fn entries(value: Option<&Json>) -> impl Iterator<Item = &Json> {
     value.and_then(Json::as_array).into_iter().flatten().take(MAX_ENTRIES)
-}
-
-/// The languages, and the fillers for functions in each of them.
-fn languages(ai: &Map<String, Json>, warnings: &mut Vec<String>) -> (Vec<AgentLanguage>, Fillers) {
-    let mut own: Vec<&Json> = entries(ai.get("languages")).collect();
-    let multilingual = ai.get("multilingual").filter(|value| value.is_object());
-    if let Some(multilingual) = multilingual {
-        own = entries(multilingual.get("languages")).collect();
-        let start = multilingual.get("start_language").and_then(Json::as_str).unwrap_or("en");
-        own.sort_by_key(|language| language.get("language").and_then(Json::as_str) != Some(start));
-    }
-    let mut languages = Vec::new();
-    let mut of_functions = Vec::new();
-    for language in own {
-        let text = |key: &str| language.get(key).and_then(Json::as_str).map(str::trim).filter(|text| !text.is_empty());
-        let Some(code) = text("code").or_else(|| text("language")) else {
-            warnings.push("a language without a code has no effect".to_owned());
-            continue;
-        };
-        if code == "default" || code == "multi" {
-            continue;
-        }
-        let list = |key: &str| match fillers(language.get(key)).0.into_iter().next() {
-            Some((_, texts)) => texts,
-            None => Vec::new(),
-        };
-        // `fillers` is the old name, for both kinds.
-        let [speech, functions, both] = ["speech_fillers", "function_fillers", "fillers"].map(list);
-        let or_both = |texts: Vec<String>| if texts.is_empty() { both.clone() } else { texts };
-        of_functions.push((code.to_owned(), or_both(functions)));
-        languages.push(AgentLanguage {
-            code: code.to_owned(),
-            name: text("name").unwrap_or(code).to_owned(),
-            voice: text("voice").map(str::to_owned),
-            fillers: or_both(speech),
-        });
-    }
-    if let Some(all) = multilingual.and_then(|value| value.get("function_fillers")) {
-        of_functions.extend(fillers(Some(all)).0);
-    }
-    of_functions.retain(|(_, texts)| !texts.is_empty());
-    (languages, Fillers(of_functions))
 }
 
 fn hints(value: Option<&Json>, warnings: &mut Vec<String>) -> Vec<String> {
@@ -191,7 +161,7 @@ fn hints(value: Option<&Json>, warnings: &mut Vec<String>) -> Vec<String> {
     hints
 }
 
-fn pronunciations(value: Option<&Json>) -> Vec<Pronunciation> {
+pub(super) fn pronunciations(value: Option<&Json>) -> Vec<Pronunciation> {
     let read = |rule: &Json| {
         Some(Pronunciation {
             replace: rule.get("replace")?.as_str().filter(|text| !text.is_empty())?.to_owned(),
@@ -203,14 +173,14 @@ fn pronunciations(value: Option<&Json>) -> Vec<Pronunciation> {
 }
 
 fn functions(swaig: &Json, warnings: &mut Vec<String>) -> (Vec<Function>, Vec<Include>) {
-    let default_url = swaig.get("defaults").and_then(|defaults| defaults.get("web_hook_url")).and_then(Json::as_str);
+    let defaults = swaig.get("defaults").unwrap_or(&Json::Null);
     let definitions = swaig.get("functions").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
     if definitions.len() > MAX_FUNCTIONS {
         warnings.push(format!("only the first {MAX_FUNCTIONS} functions are used"));
     }
     let mut functions: Vec<Function> = Vec::new();
     for definition in definitions.iter().take(MAX_FUNCTIONS) {
-        match Function::read(definition, default_url) {
+        match Function::read(definition, defaults) {
             Ok(function) => {
                 let patterns = function.data_map.as_ref().map(unusable_patterns).unwrap_or_default();
                 for pattern in patterns {
@@ -218,6 +188,9 @@ fn functions(swaig: &Json, warnings: &mut Vec<String>) -> (Vec<Function>, Vec<In
                     let why = why.lines().last().unwrap_or_default().to_owned();
                     warnings
                         .push(format!("function {}: the pattern {pattern:?} never matches here: {why}", function.name));
+                }
+                if function.name == CHECK_FOR_INPUT {
+                    warnings.push(format!("the function {CHECK_FOR_INPUT} is not called: use calling.ai_message"));
                 }
                 functions.retain(|other| other.name != function.name);
                 functions.push(function);
@@ -298,7 +271,7 @@ mod tests {
         assert_eq!(Json::from(definition.model), json!({"temperature": 0.5, "top_p": 0.9, "max_tokens": 50}));
         assert_eq!(definition.hints, ["Tandem", "AI"]);
         assert_eq!(definition.languages.len(), 2);
-        assert_eq!(definition.languages[1].fillers, ["eh"]);
+        assert_eq!(definition.languages[0].fillers, ["hm"]);
         assert_eq!(definition.function_fillers.of("es"), ["eh"]);
         assert_eq!(definition.pronunciations.len(), 1);
         assert_eq!((definition.functions.len(), &*definition.functions[0].description), (1, "e"));
@@ -313,10 +286,13 @@ mod tests {
     }
 
     #[test]
-    fn multilingual_languages_begin_with_the_start_language() {
-        let ai = json!({"prompt": "x", "multilingual": {"start_language": "es", "languages": [
-            {"language": "default", "voice": "a"}, {"language": "en", "voice": "b"}, {"language": "es", "voice": "c"}]}});
-        let codes: Vec<_> = read(ai).unwrap().languages.into_iter().map(|language| language.code).collect();
-        assert_eq!(codes, ["es", "en"]);
+    fn credentials_of_the_report_may_stand_beside_its_url() {
+        let ai = json!({"prompt": "x", "post_prompt": {"temperature": 0.2}, "post_prompt_url": "https://h/report",
+            "post_prompt_auth_user": "me", "post_prompt_auth_password": "p w"});
+        let definition = read(ai).unwrap();
+        assert_eq!(definition.post_prompt_url.as_deref(), Some("https://me:p%20w@h/report"));
+        assert_eq!(definition.post_prompt, None, "fields of the model alone are no question");
+        assert!(definition.warnings.is_empty(), "{:?}", definition.warnings);
+        assert_eq!(read(json!({"prompt": "x", "post_prompt_url": " "})).unwrap().post_prompt_url, None);
     }
 }

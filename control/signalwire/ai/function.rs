@@ -4,11 +4,15 @@ use serde_json::{Map, Value as Json, json};
 use tandem_dialect::agent::Fillers;
 use tandem_host::hash::{hex, sha256};
 
+use super::address::{Credentials, address};
+use super::definition::MAX_FUNCTIONS;
 use super::params::{flag, number};
 use super::template::written;
 
 /// Functions that the model does not see. The server calls them at certain moments, or not at all.
-pub(super) const RESERVED: [&str; 4] = ["startup_hook", "hangup_hook", "summarize_conversation", "check_for_input"];
+pub(super) const RESERVED: [&str; 4] = ["startup_hook", "hangup_hook", "summarize_conversation", CHECK_FOR_INPUT];
+/// A function that the service polls for texts of other channels. This server does not poll.
+pub(super) const CHECK_FOR_INPUT: &str = "check_for_input";
 
 /// A function that the model may call.
 #[derive(Clone, PartialEq, Debug)]
@@ -62,11 +66,11 @@ impl Active {
 }
 
 impl Function {
-    /// Reads the definition of a function. `default_url` is the URL of `SWAIG.defaults`.
+    /// Reads the definition of a function. `defaults` is `SWAIG.defaults`.
     ///
     /// # Errors
     /// The reason why the function cannot be used.
-    pub(super) fn read(definition: &Json, default_url: Option<&str>) -> Result<Self, String> {
+    pub(super) fn read(definition: &Json, defaults: &Json) -> Result<Self, String> {
         let text =
             |key: &str| definition.get(key).and_then(Json::as_str).map(str::trim).filter(|text| !text.is_empty());
         let name = text("function").or_else(|| text("name")).ok_or("a function of SWAIG.functions has no name")?;
@@ -74,7 +78,16 @@ impl Function {
             return Err(format!("function {name:?}: a name has 1 to 64 characters from a-z A-Z 0-9 _ -"));
         }
         let data_map = definition.get("data_map").filter(|map| map.as_object().is_some_and(|map| !map.is_empty()));
-        let url = text("web_hook_url").or(default_url).map(str::to_owned).filter(|_| data_map.is_none());
+        // The reference of the service has other names for two reserved functions.
+        let name = match name {
+            "start_hook" => "startup_hook",
+            "stop_hook" => "hangup_hook",
+            name => name,
+        };
+        let default_url = defaults.get("web_hook_url").and_then(Json::as_str);
+        let credentials = Credentials::of_functions(definition).or_else(|| Credentials::of_functions(defaults));
+        let url = text("web_hook_url").or(default_url).filter(|_| data_map.is_none());
+        let url = url.map(|url| address(url, credentials.as_ref()));
         if url.is_none() && data_map.is_none() {
             return Err(format!("function {name:?} has neither a web_hook_url nor a data_map"));
         }
@@ -140,8 +153,10 @@ pub(super) fn fillers(value: Option<&Json>) -> Fillers {
         Json::String(text) => vec![text.clone()],
         _ => Vec::new(),
     };
+    // The service translates the texts of `auto`. Here they are for each language without texts of its own.
+    let code_of = |code: &String| if code == "auto" { String::new() } else { code.clone() };
     let by_language = |object: &Map<String, Json>| -> Vec<(String, Vec<String>)> {
-        object.iter().map(|(code, value)| (code.clone(), texts(value))).collect()
+        object.iter().map(|(code, value)| (code_of(code), texts(value))).collect()
     };
     match value {
         Some(Json::Object(object)) => Fillers(by_language(object)),
@@ -159,37 +174,45 @@ pub(super) fn fillers(value: Option<&Json>) -> Fillers {
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Include {
     pub(super) url: String,
-    pub(super) functions: Vec<String>,
-    pub(super) meta_data: Map<String, Json>,
+    functions: Vec<String>,
+    meta_data: Map<String, Json>,
 }
 
 impl Include {
     pub(super) fn read(definition: &Json) -> Result<Self, String> {
         let url = definition.get("url").and_then(Json::as_str).ok_or("an entry of SWAIG.includes has no url")?;
-        // The reference of the service writes both names.
+        // The reference of the service writes these names too.
+        let credentials = Credentials::read(definition, &["user"], &["pass", "password"]);
+        let credentials = credentials.or_else(|| Credentials::of_functions(definition));
         let functions = definition.get("functions").or_else(|| definition.get("function"));
         let functions = functions.and_then(Json::as_array).into_iter().flatten().map(written).collect();
         let meta_data = definition.get("meta_data").and_then(Json::as_object).cloned().unwrap_or_default();
-        Ok(Self { url: url.to_owned(), functions, meta_data })
+        Ok(Self { url: address(url, credentials.as_ref()), functions, meta_data })
     }
 
     /// The body of the request for the signatures of the functions.
-    pub(super) fn request(&self) -> Json {
-        json!({
+    pub(super) fn request(&self, project_id: &str, space_id: &str) -> Json {
+        let mut body = json!({
             "action": "get_signature",
             "functions": self.functions,
-            "meta_data": self.meta_data,
             "version": "2.0",
             "content_type": "text/swaig",
             "content_disposition": "function signature request",
-        })
+            "project_id": project_id,
+            "space_id": space_id,
+        });
+        if let Some(members) = body.as_object_mut().filter(|_| !self.meta_data.is_empty()) {
+            members.insert("meta_data".to_owned(), Json::Object(self.meta_data.clone()));
+        }
+        body
     }
 
-    /// The functions in the answer of the web server: a list of definitions, or one definition.
+    /// The functions in the answer of the web server: a list of definitions, or one definition. The names in the request do not
+    /// limit the answer. The second part has the reasons why definitions cannot be used.
     ///
     /// # Errors
     /// The reason why the answer is not usable.
-    pub(super) fn read_answer(&self, body: &[u8]) -> Result<Vec<Function>, String> {
+    pub(super) fn read_answer(&self, body: &[u8]) -> Result<(Vec<Function>, Vec<String>), String> {
         let answer: Json = serde_json::from_slice(body).map_err(|_| "the answer is not JSON".to_owned())?;
         let answer = answer.get("functions").cloned().unwrap_or(answer);
         let definitions = match answer {
@@ -197,15 +220,27 @@ impl Include {
             object @ Json::Object(_) => vec![object],
             _ => return Err("the answer has no functions".to_owned()),
         };
-        let wanted = |function: &Function| self.functions.is_empty() || self.functions.contains(&function.name);
-        let read = definitions.iter().filter_map(|definition| Function::read(definition, Some(&self.url)).ok());
-        let mut functions: Vec<_> = read.filter(wanted).collect();
-        for function in &mut functions {
-            for (key, value) in &self.meta_data {
-                function.meta_data.entry(key.clone()).or_insert_with(|| value.clone());
+        let defaults = json!({ "web_hook_url": self.url });
+        let (mut functions, mut unusable) = (Vec::new(), Vec::new());
+        for definition in definitions.iter().take(MAX_FUNCTIONS) {
+            match Function::read(definition, &defaults) {
+                Ok(mut function) => {
+                    for (key, value) in &self.meta_data {
+                        function.meta_data.entry(key.clone()).or_insert_with(|| value.clone());
+                    }
+                    functions.push(function);
+                }
+                Err(why) => unusable.push(why),
             }
         }
-        if functions.is_empty() { Err("the answer has none of the functions".to_owned()) } else { Ok(functions) }
+        match (functions.is_empty(), unusable.pop()) {
+            (true, Some(why)) => Err(why),
+            (true, None) => Err("the answer has no functions".to_owned()),
+            (false, why) => {
+                unusable.extend(why);
+                Ok((functions, unusable))
+            }
+        }
     }
 }
 
@@ -215,22 +250,24 @@ mod tests {
 
     #[test]
     fn a_function_has_a_url_of_its_own_or_the_default_url_or_a_data_map() {
-        let read = |definition: Json| Function::read(&definition, None);
+        let read = |definition: Json| Function::read(&definition, &Json::Null);
+        let defaults = json!({"web_hook_url": "http://h/", "web_hook_auth_user": "me", "web_hook_auth_password": "pw"});
         assert!(read(json!({"function": "a"})).is_err());
         assert!(read(json!({"web_hook_url": "http://h/"})).is_err());
         assert!(read(json!({"function": "a b", "web_hook_url": "http://h/"})).is_err());
-        let own = Function::read(&json!({"function": "a", "web_hook_url": "http://own/"}), Some("http://h/")).unwrap();
-        assert_eq!(own.url.as_deref(), Some("http://own/"));
-        let default = Function::read(&json!({"function": "a", "purpose": "p"}), Some("http://h/")).unwrap();
-        assert_eq!((default.url.as_deref(), &*default.description), (Some("http://h/"), "p"));
-        let mapped = Function::read(&json!({"function": "a", "data_map": {"output": {}}}), Some("http://h/")).unwrap();
+        let own = Function::read(&json!({"function": "a", "web_hook_url": "http://u:p@own/"}), &defaults).unwrap();
+        assert_eq!(own.url.as_deref(), Some("http://u:p@own/"));
+        let default = Function::read(&json!({"function": "a", "purpose": "p"}), &defaults).unwrap();
+        assert_eq!((default.url.as_deref(), &*default.description), (Some("http://me:pw@h/"), "p"));
+        let mapped = Function::read(&json!({"function": "a", "data_map": {"output": {}}}), &defaults).unwrap();
         assert!(mapped.url.is_none() && mapped.data_map.is_some());
     }
 
     #[test]
     fn arguments_may_be_a_schema_or_only_its_properties() {
         let of = |parameters: Json| {
-            Function::read(&json!({"function": "a", "parameters": parameters}), Some("http://h/")).unwrap().parameters
+            let definition = json!({"function": "a", "parameters": parameters, "web_hook_url": "http://h/"});
+            Function::read(&definition, &Json::Null).unwrap().parameters
         };
         let schema = json!({"type": "object", "properties": {"x": {"type": "string"}}, "required": ["x"]});
         assert_eq!(of(schema.clone()), schema);
@@ -240,7 +277,7 @@ mod tests {
 
     #[test]
     fn functions_at_the_same_url_share_their_token_whatever_their_query() {
-        let token = |definition: Json| Function::read(&definition, None).unwrap().token;
+        let token = |definition: Json| Function::read(&definition, &Json::Null).unwrap().token;
         let one = token(json!({"function": "a", "web_hook_url": "http://h/swaig?__token=1"}));
         let two = token(json!({"function": "b", "web_hook_url": "http://h/swaig?__token=2"}));
         assert_eq!(one, two);
@@ -265,15 +302,21 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_to_a_signature_request_gives_the_requested_functions() {
-        let include =
-            Include::read(&json!({"url": "http://h/swaig", "function": ["a"], "meta_data": {"k": 1}})).unwrap();
-        assert_eq!(include.request()["functions"], json!(["a"]));
-        let answer = json!([{"function": "a", "description": "d"}, {"function": "b", "description": "d"}]);
-        let functions = include.read_answer(answer.to_string().as_bytes()).unwrap();
-        assert_eq!((functions.len(), &*functions[0].name), (1, "a"));
-        assert_eq!(functions[0].url.as_deref(), Some("http://h/swaig"));
-        assert_eq!(functions[0].meta_data["k"], 1);
+    fn the_answer_to_a_signature_request_gives_all_its_functions() {
+        let definition =
+            json!({"url": "http://h/swaig", "function": ["a"], "meta_data": {"k": 1}, "user": "me", "pass": "pw"});
+        let include = Include::read(&definition).unwrap();
+        let request = include.request("project", "space");
+        assert_eq!((&request["functions"], &request["project_id"]), (&json!(["a"]), &json!("project")));
+        let answer =
+            json!([{"function": "a", "description": "d"}, {"function": "b", "description": "d"}, {"description": "c"}]);
+        let (functions, unusable) = include.read_answer(answer.to_string().as_bytes()).unwrap();
+        assert_eq!(functions.iter().map(|function| &*function.name).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(functions[1].url.as_deref(), Some("http://me:pw@h/swaig"));
+        assert_eq!(functions[1].meta_data["k"], 1);
+        assert_eq!(unusable, ["a function of SWAIG.functions has no name"]);
         assert!(include.read_answer(b"<html>").is_err() && include.read_answer(b"[]").is_err());
+        let bare = Include::read(&json!({"url": "http://h/", "functions": []})).unwrap();
+        assert!(bare.request("p", "s").get("meta_data").is_none());
     }
 }

@@ -10,13 +10,15 @@
 //! ```
 //!
 //! An action with a document ends the conversation, and gives the interpreter an [`Outcome`]. The interpreter runs the
-//! document, and then starts the method again with the [`Saved`] state.
+//! documents of the outcome, and then starts the method again with the [`Saved`] state.
 
 mod action;
+mod address;
 mod contexts;
 mod data_map;
 mod definition;
 mod function;
+mod languages;
 mod params;
 mod payload;
 mod pom;
@@ -24,11 +26,12 @@ mod script;
 mod template;
 #[cfg(test)]
 mod tests;
+mod tools;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
-pub(super) use script::AiScript;
+pub(super) use script::{AiScript, Saved};
 
 /// The data from which a script is made: `AgentSpec::script` as JSON.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -54,11 +57,17 @@ pub(super) struct Seed {
 /// The result of a conversation that the agent has ended, as JSON.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Outcome {
-    /// The continuation of the document. `None` means the step after the method.
+    /// The documents that run first, in this order. A transfer in such a document ends only the document.
+    #[serde(default)]
+    pub(super) documents: Vec<Json>,
+    /// The continuation. `None` means the step after the method.
     pub(super) then: Option<Continuation>,
-    /// The global data for a later agent of the call.
+    /// The global data, which the documents can use.
     #[serde(default)]
     pub(super) global_data: Map<String, Json>,
+    /// Whether a later agent of the call gets the global data.
+    #[serde(default)]
+    pub(super) persists: bool,
     /// Warnings for the log of the call.
     #[serde(default)]
     pub(super) warnings: Vec<String>,
@@ -69,13 +78,8 @@ pub(super) struct Outcome {
 pub(super) enum Continuation {
     /// The document replaces the rest of the script.
     Transfer(Json),
-    /// The document runs, and then the agent comes back in this state.
-    Return {
-        /// The document.
-        document: Json,
-        /// The state of the agent.
-        saved: Box<script::Saved>,
-    },
+    /// The agent comes back in this state.
+    Return(Box<script::Saved>),
     /// The call goes to this destination: the URL of a document, a number or a SIP URI.
     Destination(String),
 }

@@ -24,6 +24,8 @@ const VIDEO: Effect = Refused("this server has no video in calls with agents");
 const WAKE: Effect = Refused("an agent here always listens: there is no wake word and no pause");
 const ONE_MODEL: Effect = Refused("an agent here has one model, which [[agents]] configures");
 const SPEAKERS: Effect = Refused("speakers are not told apart");
+/// The reason why a file does not play behind the agent's speech: the media engine plays one source at a time.
+pub(super) const NOT_MIXED: &str = "this server does not mix audio into the background of an agent's speech";
 
 /// Every published parameter (the JSON schema of SWML in `signalwire-sdk` 3.7.5), and those that its agents also send.
 pub(super) const PARAMS: &[(&str, Effect)] = &[
@@ -39,9 +41,10 @@ pub(super) const PARAMS: &[(&str, Effect)] = &[
     ("attention_timeout_prompt", Handled),
     ("audible_debug", Refused("the log of the call has the functions")),
     ("audible_latency", Refused("the log of the call has the times")),
-    ("background_file", Handled),
-    ("background_file_loops", Handled),
-    ("background_file_volume", Handled),
+    ("auto_correct", Ignored),
+    ("background_file", Refused(NOT_MIXED)),
+    ("background_file_loops", Ignored),
+    ("background_file_volume", Ignored),
     ("barge_confidence", Ignored),
     ("barge_functions", Ignored),
     ("barge_match_string", Refused("any words interrupt the agent")),
@@ -63,6 +66,7 @@ pub(super) const PARAMS: &[(&str, Effect)] = &[
     ("enable_barge", Handled),
     ("enable_inner_dialog", ONE_MODEL),
     ("enable_pause", WAKE),
+    ("enable_text_normalization", Ignored),
     ("enable_thinking", ONE_MODEL),
     ("enable_turn_detection", Ignored),
     ("enable_vision", VIDEO),
@@ -92,6 +96,7 @@ pub(super) const PARAMS: &[(&str, Effect)] = &[
     ("outbound_attention_timeout", Handled),
     ("persist_global_data", Handled),
     ("pom_format", Handled),
+    ("redact_prompt", Refused("nothing is redacted: the log of the call and `post_prompt` have all words")),
     ("save_conversation", Refused("conversations are not stored for another call; `post_prompt` reports them")),
     ("speak_when_spoken_to", WAKE),
     ("speech_event_timeout", Ignored),
@@ -103,7 +108,10 @@ pub(super) const PARAMS: &[(&str, Effect)] = &[
     ("summary_mode", Ignored),
     ("swaig_allow_settings", Handled),
     ("swaig_allow_swml", Handled),
-    ("swaig_post_conversation", Handled),
+    (
+        "swaig_post_conversation",
+        Refused("functions do not get the dialogue; `post_prompt_url` gets it after the conversation"),
+    ),
     ("swaig_post_swml_vars", Handled),
     ("swaig_set_global_data", Handled),
     ("thinking_model", Ignored),
@@ -112,6 +120,10 @@ pub(super) const PARAMS: &[(&str, Effect)] = &[
     ("transparent_barge_max_time", Ignored),
     ("tts_number_format", Ignored),
     ("turn_detection_timeout", Ignored),
+    ("turn_filler_every_n", Ignored),
+    ("turn_filler_min_ms", Ignored),
+    ("turn_filler_sources", Ignored),
+    ("utility_model", Ignored),
     ("vad_config", Ignored),
     ("verbose_logs", Ignored),
     ("video_idle_file", VIDEO),
@@ -154,16 +166,12 @@ pub(super) struct Params {
     pub(super) inactivity: Option<Duration>,
     pub(super) hard_stop: Option<Duration>,
     pub(super) end_of_speech: Option<Duration>,
-    pub(super) background_file: Option<String>,
-    pub(super) background_file_loops: Option<u32>,
-    pub(super) background_file_volume: i8,
     pub(super) max_response_tokens: Option<u32>,
     pub(super) pom_format: Format,
     pub(super) persist_global_data: bool,
     pub(super) allow_settings: bool,
     pub(super) allow_swml: bool,
     pub(super) allow_global_data: bool,
-    pub(super) post_conversation: bool,
     pub(super) post_vars: PostedVars,
 }
 
@@ -206,16 +214,12 @@ impl Params {
             inactivity: milliseconds("inactivity_timeout"),
             hard_stop: text("hard_stop_time").and_then(|text| time(&text)),
             end_of_speech: milliseconds("end_of_speech_timeout").filter(|time| !time.is_zero()),
-            background_file: text("background_file"),
-            background_file_loops: get("background_file_loops").and_then(whole),
-            background_file_volume: get("background_file_volume").and_then(number).map_or(0, decibels),
             max_response_tokens: get("max_response_tokens").and_then(whole),
             pom_format: if text("pom_format").as_deref() == Some("xml") { Format::Xml } else { Format::Markdown },
             persist_global_data: flag("persist_global_data", true),
             allow_settings: flag("swaig_allow_settings", true),
             allow_swml: flag("swaig_allow_swml", true),
             allow_global_data: flag("swaig_set_global_data", true),
-            post_conversation: flag("swaig_post_conversation", false),
             post_vars: match get("swaig_post_swml_vars") {
                 Some(Json::Array(names)) => PostedVars::These(names.iter().map(super::template::written).collect()),
                 Some(value) if self::flag(value) == Some(true) => PostedVars::All,
@@ -267,11 +271,6 @@ fn whole(value: &Json) -> Option<u32> {
 /// A time in milliseconds, from 0 to one day.
 pub(super) fn milliseconds(number: f64) -> Duration {
     Duration::from_secs_f64(number.clamp(0.0, 86_400_000.0) / 1_000.0)
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "the number is within the range")]
-fn decibels(number: f64) -> i8 {
-    number.clamp(-50.0, 50.0) as i8
 }
 
 /// A time such as `30s`, `2m`, `1h2m3s`, `90`, or `1:30`. At most one day.
@@ -330,6 +329,28 @@ mod tests {
     }
 
     #[test]
+    fn each_parameter_is_in_the_right_row_of_the_docs() {
+        let docs = include_str!("../../../docs/swml.md");
+        let rows = [
+            "| with an effect | ",
+            "| without effect, and without harm | ",
+            "| a warning of the call, if a value asks for them | ",
+        ];
+        let rows = rows.map(|start| docs.lines().find_map(|line| line.strip_prefix(start)).unwrap());
+        let of = |row: usize| {
+            let named = PARAMS.iter().filter(|(_, effect)| match effect {
+                Handled => row == 0,
+                Ignored => row == 1,
+                Refused(_) => row == 2,
+            });
+            named.map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ") + " |"
+        };
+        for (row, text) in rows.into_iter().enumerate() {
+            assert_eq!(text, of(row));
+        }
+    }
+
+    #[test]
     fn a_parameter_that_is_not_served_causes_one_warning_if_its_value_asks_for_an_effect() {
         let mut warnings = Vec::new();
         Params::read(&json!({"enable_vision": false, "ai_volume": 0, "enable_thinking": true, "x": 1}), &mut warnings);
@@ -342,7 +363,7 @@ mod tests {
     fn numbers_and_booleans_may_be_texts() {
         let params = json!({
             "attention_timeout": "10000", "wait_for_user": "true", "enable_barge": "none", "hard_stop_time": "1h2m3s",
-            "background_file_volume": -20, "background_file_loops": null, "swaig_post_swml_vars": ["a"],
+            "swaig_post_swml_vars": ["a"],
             "convo": [{"role": "user", "content": "Hi"}, {"role": "robot", "content": "?"}],
         });
         let mut warnings = Vec::new();
@@ -350,7 +371,6 @@ mod tests {
         assert_eq!(params.attention, Some(Duration::from_secs(10)));
         assert_eq!((params.wait_for_user, params.interruptible), (true, Some(false)));
         assert_eq!(params.hard_stop, Some(Duration::from_secs(3_723)));
-        assert_eq!((params.background_file_volume, params.background_file_loops), (-20, None));
         assert_eq!(params.post_vars, PostedVars::These(vec!["a".to_owned()]));
         assert_eq!(params.convo.len(), 1);
         assert_eq!(params.app_name, "swml app");

@@ -1,10 +1,12 @@
 //! The bodies of the requests of an agent: function calls, and the report after the conversation.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value as Json, json};
-use tandem_dialect::agent::{ConversationSummary, DialogueLine, EndReason, LineKind};
+use tandem_dialect::agent::{ConversationSummary, DialogueLine, EndReason, LineKind, ScriptCall};
 
-use super::function::Function;
+use super::function::{Active, Function};
 use super::params::PostedVars;
 use super::script::AiScript;
 use super::template::{self, written};
@@ -13,6 +15,9 @@ use super::template::{self, written};
 const MAX_LOGGED_CALLS: usize = 100;
 /// Maximum size of one entry of `swaig_log`, in octets. A larger entry has no `post_data`.
 const LARGEST_LOGGED_CALL: usize = 16 * 1024;
+
+/// Maximum number of places in the answer to the post prompt at which a JSON value is looked for.
+const MAX_STARTS: usize = 1_000;
 
 /// The facts about the call and its account that payloads contain.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -47,6 +52,7 @@ impl AiScript {
             ("channel_ready", true.into()),
             ("content_type", "text/swaig".into()),
             ("content_disposition", "SWAIG Function".into()),
+            ("conversation_type", "voice".into()),
             ("version", "2.0".into()),
             ("global_data", Json::Object(self.saved.global_data.clone())),
         ];
@@ -130,27 +136,46 @@ impl AiScript {
         data
     }
 
-    /// Notes a function call for the report.
+    /// Notes a call of a function of the document for the report. Returns the number of the call.
     pub(super) fn note_call(
         &mut self,
-        name: &str,
+        function: &Function,
         arguments: &str,
-        url: Option<&str>,
-        post_data: Option<Json>,
+        payload: Option<&Json>,
         now: Timestamp,
-    ) {
-        let mut entry = json!({ "command_name": name, "command_arg": arguments, "epoch_time": now.as_second(), "native": url.is_none() });
-        if let (Some(entry), Some(url)) = (entry.as_object_mut(), url) {
-            entry.insert("url".to_owned(), tandem_twilio::signed_request::split_credentials(url).0.into());
+    ) -> usize {
+        let mut entry = logged_call(&function.name, arguments, now);
+        if let Active::Times(left) = self.active(function) {
+            entry.insert("active_count".to_owned(), left.into());
         }
-        let post_data = post_data.filter(|data| data.to_string().len() <= LARGEST_LOGGED_CALL);
-        if let (Some(entry), Some(data)) = (entry.as_object_mut(), post_data) {
-            entry.insert("post_data".to_owned(), data);
+        match &function.url {
+            Some(url) => {
+                entry.insert("url".to_owned(), tandem_twilio::signed_request::split_credentials(url).0.into());
+            }
+            None => {
+                entry.insert("native".to_owned(), true.into());
+            }
         }
+        if let Some(payload) = payload.filter(|payload| payload.to_string().len() <= LARGEST_LOGGED_CALL) {
+            entry.insert("post_data".to_owned(), payload.clone());
+        }
+        self.log_call(entry)
+    }
+
+    /// Notes a call of a tool of this server for the report.
+    pub(super) fn note_native_call(&mut self, call: &ScriptCall, now: Timestamp) {
+        let mut entry = logged_call(&call.name, &call.arguments, now);
+        entry.insert("native".to_owned(), true.into());
+        self.log_call(entry);
+    }
+
+    fn log_call(&mut self, entry: Map<String, Json>) -> usize {
         if self.saved.log.len() >= MAX_LOGGED_CALLS {
             self.saved.log.remove(0);
+            self.lost_calls += 1;
         }
-        self.saved.log.push(entry);
+        self.saved.log.push(Json::Object(entry));
+        self.lost_calls + self.saved.log.len() - 1
     }
 
     /// Adds a warning to the newest note about a function.
@@ -163,45 +188,42 @@ impl AiScript {
         }
     }
 
-    /// Adds the answer of the web server to the newest note about this function.
-    pub(super) fn note_answer(&mut self, name: &str, answer: &Json) {
+    /// Adds the answer of the web server to the call with this number.
+    pub(super) fn note_answer(&mut self, logged: usize, answer: &Json) {
         if answer.to_string().len() > LARGEST_LOGGED_CALL {
             return;
         }
-        let open =
-            self.saved.log.iter_mut().rev().find(|entry| entry.get("command_name").is_some_and(|own| own == name));
-        if let Some(entry) = open.and_then(Json::as_object_mut) {
-            entry.entry("post_response").or_insert_with(|| answer.clone());
+        let entry = logged.checked_sub(self.lost_calls).and_then(|place| self.saved.log.get_mut(place));
+        if let Some(entry) = entry.and_then(Json::as_object_mut) {
+            entry.insert("post_response".to_owned(), answer.clone());
         }
     }
 
     /// The report after the conversation.
-    pub(super) fn report(&self, end: &ConversationSummary<'_>) -> Json {
-        let mut log = self.saved.lines.clone();
-        log.extend(call_log(end.dialogue));
+    pub(super) fn report(&self, end: &ConversationSummary<'_>, now: Timestamp) -> Json {
         let answer = match &end.answer {
             Some(Ok(text)) => text.as_str(),
             _ => "",
         };
+        let params = &self.definition.params;
         let (ended, began) = (end.ended, self.saved.began.unwrap_or(end.began));
         let minutes = ended.duration_since(began).as_secs_f64().max(0.0) / 60.0;
-        json!({
+        let prompt = self.instructions(now);
+        let system = json!({ "role": "system", "content": prompt, "timestamp": microseconds(began) });
+        let log: Vec<Json> = std::iter::once(system).chain(call_log(end.dialogue)).collect();
+        let mut report = json!({
             "content_type": "text/json",
             "content_disposition": "agent.summary",
             "conversation_type": "voice",
             "action": "post_conversation",
-            "version": "2.0",
             "project_id": self.facts.project_id,
             "space_id": self.facts.space_id,
             "call_id": self.facts.call_id,
-            "app_name": self.definition.params.app_name,
+            "app_name": params.app_name,
             "ai_session_id": self.saved.session,
-            "conversation_id": self.definition.params.conversation_id,
             "caller_id_name": self.facts.caller_name,
             "caller_id_number": self.facts.caller_number,
             "caller_id_num": self.facts.caller_number,
-            "call_ended_by": if end.why == EndReason::Caller { "user" } else { "assistant" },
-            "hard_timeout": false,
             "call_start_date": microseconds(self.facts.created_at),
             "call_answer_date": self.facts.answered_at.map_or(0, microseconds),
             "call_end_date": microseconds(ended),
@@ -215,10 +237,34 @@ impl AiScript {
             "raw_call_log": log,
             "swaig_log": self.saved.log,
             "times": times(end.dialogue),
-            "previous_contexts": [],
             "total_minutes": minutes,
-        })
+        });
+        let ended_by = match end.why {
+            EndReason::Caller => Some("user"),
+            EndReason::HungUp | EndReason::Failed => Some("assistant"),
+            // The call goes on.
+            EndReason::Stopped | EndReason::Left | EndReason::Interrupted => None,
+        };
+        let lasted = ended.duration_since(end.began).unsigned_abs();
+        let timed_out = end.why == EndReason::HungUp && params.hard_stop.is_some_and(|longest| lasted >= longest);
+        let present = [
+            ("conversation_id", params.conversation_id.as_deref().map(Json::from)),
+            ("call_ended_by", ended_by.map(Json::from)),
+            ("hard_timeout", timed_out.then_some(Json::Bool(true))),
+        ];
+        if let Some(members) = report.as_object_mut() {
+            let present = present.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+            members.extend(present);
+        }
+        report
     }
+}
+
+/// The members that each entry of `swaig_log` has.
+fn logged_call(name: &str, arguments: &str, now: Timestamp) -> Map<String, Json> {
+    let members =
+        [("command_name", Json::from(name)), ("command_arg", arguments.into()), ("epoch_time", now.as_second().into())];
+    members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 fn microseconds(at: Timestamp) -> i64 {
@@ -226,16 +272,20 @@ fn microseconds(at: Timestamp) -> i64 {
 }
 
 /// The lines of a dialogue as entries of `call_log`.
-pub(super) fn call_log(dialogue: &[DialogueLine]) -> impl Iterator<Item = Json> + '_ {
-    dialogue.iter().map(|line| {
-        let timestamp = microseconds(line.at);
+fn call_log(dialogue: &[DialogueLine]) -> impl Iterator<Item = Json> + '_ {
+    let calls = dialogue.iter().filter_map(|line| match &line.kind {
+        LineKind::Agent { calls, .. } => Some(calls),
+        _ => None,
+    });
+    let names: BTreeMap<&str, &str> = calls.flatten().map(|call| (&*call.id, &*call.name)).collect();
+    dialogue.iter().map(move |line| {
         let role = match &line.kind {
             LineKind::System => "system",
             LineKind::Caller => "user",
             LineKind::Agent { .. } => "assistant",
             LineKind::Tool { .. } => "tool",
         };
-        let mut entry = json!({ "role": role, "content": line.text, "timestamp": timestamp });
+        let mut entry = json!({ "role": role, "content": line.text, "timestamp": microseconds(line.at) });
         let Some(members) = entry.as_object_mut() else { return entry };
         match &line.kind {
             LineKind::Agent { latency, calls } => {
@@ -251,6 +301,9 @@ pub(super) fn call_log(dialogue: &[DialogueLine]) -> impl Iterator<Item = Json> 
             }
             LineKind::Tool { id } => {
                 members.insert("tool_call_id".to_owned(), id.as_str().into());
+                if let Some(name) = names.get(&**id) {
+                    members.insert("function_name".to_owned(), (*name).into());
+                }
             }
             LineKind::System | LineKind::Caller => {}
         }
@@ -271,21 +324,35 @@ fn times(dialogue: &[DialogueLine]) -> Vec<Json> {
     answers.map(time).collect()
 }
 
-/// The answer to the post prompt: the text, and the JSON in it.
+/// The answer to the post prompt: the text, the JSON values in it, and the text around them, if there is any.
 pub(super) fn post_prompt_data(answer: &str) -> Json {
-    let trimmed = answer.trim();
-    let start = trimmed.find(['{', '[']);
-    let end = trimmed.rfind(['}', ']']);
-    let inner = start.zip(end).and_then(|(start, end)| trimmed.get(start..=end));
-    let parsed = inner
-        .and_then(|text| serde_json::from_str::<Json>(text).ok())
-        .filter(|value| value.is_object() || value.is_array());
-    let parsed = match parsed {
-        Some(Json::Array(items)) => items,
-        Some(object) => vec![object],
-        None => Vec::new(),
-    };
-    json!({ "raw": answer, "substituted": answer, "parsed": parsed })
+    let mut parsed = Vec::new();
+    let mut around = String::new();
+    let mut rest = answer;
+    for _ in 0..MAX_STARTS {
+        let Some(at) = rest.find(['{', '[']) else { break };
+        let (before, value) = rest.split_at(at);
+        around.push_str(before);
+        let mut values = serde_json::Deserializer::from_str(value).into_iter::<Json>();
+        let read = values.next();
+        // After an error the offset is 0, and the bracket is a part of the text.
+        let end = if read.as_ref().is_some_and(Result::is_ok) { values.byte_offset() } else { 1 };
+        match read {
+            Some(Ok(Json::Array(items))) => parsed.extend(items),
+            Some(Ok(object)) => parsed.push(object),
+            _ => around.push_str(value.get(..end).unwrap_or_default()),
+        }
+        rest = value.get(end..).unwrap_or_default();
+    }
+    around.push_str(rest);
+    // The marks of a block of code are no prose.
+    let lines = around.lines().filter(|line| !line.trim_start().starts_with("```"));
+    let around = lines.collect::<Vec<_>>().join("\n");
+    let mut data = json!({ "raw": answer, "parsed": parsed });
+    if let Some(members) = data.as_object_mut().filter(|_| !around.trim().is_empty()) {
+        members.insert("substituted".to_owned(), around.trim().into());
+    }
+    data
 }
 
 /// The text for the model in the answer of a function: a text, or an object with what the tool did and what the model should say.
@@ -305,12 +372,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_json_in_the_answer_to_the_post_prompt_is_parsed() {
-        let data = post_prompt_data("```json\n{\"topic\": \"bikes\"}\n```");
-        assert_eq!(data["parsed"], json!([{"topic": "bikes"}]));
+    fn the_json_in_the_answer_to_the_post_prompt_is_parsed_and_the_prose_stays() {
+        let fenced = "```json\n{\"topic\": \"bikes\"}\n```";
+        assert_eq!(post_prompt_data(fenced), json!({"raw": fenced, "parsed": [{"topic": "bikes"}]}));
         assert_eq!(post_prompt_data("[1, 2]")["parsed"], json!([1, 2]));
+        let two = post_prompt_data("First {\"a\": 1}, then {\"b\": 2}.");
+        assert_eq!((&two["parsed"], &two["substituted"]), (&json!([{"a": 1}, {"b": 2}]), &json!("First , then .")));
         let prose = post_prompt_data("They talked } about { bikes.");
-        assert_eq!((&prose["parsed"], &prose["raw"]), (&json!([]), &json!("They talked } about { bikes.")));
+        assert_eq!((&prose["parsed"], &prose["substituted"]), (&json!([]), &json!("They talked } about { bikes.")));
+        assert_eq!(post_prompt_data(""), json!({"raw": "", "parsed": []}));
+        assert_eq!(post_prompt_data(&"[".repeat(100_000))["parsed"], json!([]));
     }
 
     #[test]

@@ -11,8 +11,8 @@ use tandem_accounts::Account;
 use tandem_call::conversation::Inputs;
 use tandem_call::leg::LegInfo;
 use tandem_dialect::agent::{
-    AgentAction, AgentScript, AgentSettings, AgentTimes, BackgroundAudio, ConversationSummary, EndQuestion, EndReason,
-    Fillers, Opening, ScriptCall, ScriptRequest, ScriptResult, ScriptStep, ScriptTool, ToolFault, TurnSettings,
+    AgentAction, AgentScript, AgentSettings, AgentTimes, ConversationSummary, EndQuestion, EndReason, Opening,
+    ScriptCall, ScriptRequest, ScriptResult, ScriptStep, TurnSettings,
 };
 use tandem_dialect::script::{Request, Response, Timeouts};
 use tandem_id::ConversationId;
@@ -20,29 +20,28 @@ use tandem_webhooks::{Body, SignInput};
 
 use super::Seed;
 use super::action::AfterHold;
-use super::contexts::{CHANGE_CONTEXT, GATHER_SUBMIT, NEXT_STEP, Position};
+use super::contexts::Position;
 use super::data_map::{self, MapRequest, MapStep};
 use super::definition::{Definition, MAX_FUNCTIONS};
 use super::function::{Active, Function, RESERVED};
-use super::params::{milliseconds, number};
 use super::payload::{Facts, response_text};
 use super::template;
 use crate::swml;
 
-/// The name of the tool that hangs up.
-const HANG_UP: &str = "hangup";
 /// The variable of a document with the words that the agent says when it comes back.
 const RETURN_WORDS: &str = "ai_response";
 /// Maximum time of a request to a web server. The engine may have a lower limit.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The function that the server calls at the start.
+const STARTUP: &str = "startup_hook";
+/// The failure of a call whose function is gone.
+const NO_FUNCTION: &str = "the function does not exist any more";
 /// Maximum size of the answer of a web server, in octets.
 const LARGEST_ANSWER: usize = 256 * 1024;
 /// Maximum length of the arguments of a function, in octets.
 const LONGEST_ARGUMENTS: usize = 64 * 1024;
 /// Maximum number of warnings of one conversation.
 const MAX_WARNINGS: usize = 50;
-/// Maximum wait of the tool `wait_seconds`.
-const LONGEST_WAIT: f64 = 300.0;
 
 /// An agent that a document defines.
 #[derive(Clone, PartialEq, Debug)]
@@ -59,8 +58,12 @@ pub(crate) struct AiScript {
     comes_back: bool,
     /// Whether the agent leaves for a document and comes back afterwards.
     pub(super) returns: bool,
-    /// Warnings for the log of the call, which the interpreter gets with the outcome.
+    /// New warnings for the log of the call. The next actions of the agent have them, or the outcome.
     pub(super) warnings: Vec<String>,
+    /// Whether the log has a warning about audio in the background.
+    pub(super) warned_of_background: bool,
+    /// Number of calls that `Saved::log` has lost, because they were the oldest.
+    pub(super) lost_calls: usize,
 }
 
 /// The state of an agent that survives a document of an action.
@@ -85,11 +88,9 @@ pub(crate) struct Saved {
     pub(super) hints: Vec<String>,
     /// The calls of functions, for the report.
     pub(super) log: Vec<Json>,
-    /// The lines of the conversation before the document, for the report.
-    pub(super) lines: Vec<Json>,
     pub(super) began: Option<Timestamp>,
     pub(super) after_hold: Option<AfterHold>,
-    /// The result of the function whose document runs. The model gets it when the agent comes back.
+    /// The result of the function whose document runs. The model gets it when the agent comes back, until it calls a function.
     pub(super) returned: Option<String>,
 }
 
@@ -124,15 +125,10 @@ mod active {
 /// A tool call or another request whose answer is awaited.
 #[derive(Clone, PartialEq, Debug)]
 enum Pending {
-    Function {
-        name: String,
-        arguments: Json,
-    },
-    Map {
-        name: String,
-        arguments: Json,
-        webhook: usize,
-    },
+    /// A function at a web server. `logged` is the number of the call in the report.
+    Function { name: String, logged: usize },
+    /// The webhook of a DataMap.
+    Map { name: String, logged: usize, arguments: Json, webhook: usize },
     /// The signatures of the functions of the include with this index.
     Signatures(usize),
 }
@@ -166,7 +162,14 @@ impl AiScript {
         let comes_back = seed.saved.is_some();
         let saved = seed.saved.take().map_or_else(
             || {
-                let mut global_data = definition.global_data.clone();
+                let mut global_data = Map::new();
+                for (key, value) in [("caller_id_name", &facts.caller_name), ("caller_id_number", &facts.caller_number)]
+                {
+                    if !value.is_empty() {
+                        global_data.insert(key.to_owned(), value.as_str().into());
+                    }
+                }
+                global_data.extend(definition.global_data.clone());
                 // The data of an earlier agent of the call is newer.
                 global_data.extend(seed.global_data.clone());
                 Saved { session, global_data, position: definition.contexts.start(), ..Saved::default() }
@@ -184,6 +187,8 @@ impl AiScript {
             comes_back,
             returns: false,
             warnings: Vec::new(),
+            warned_of_background: false,
+            lost_calls: 0,
         }
     }
 
@@ -195,17 +200,22 @@ impl AiScript {
         }
     }
 
+    /// Takes the new warnings as actions.
+    pub(super) fn take_warnings(&mut self) -> impl Iterator<Item = AgentAction> + use<> {
+        std::mem::take(&mut self.warnings).into_iter().map(AgentAction::Warn)
+    }
+
     /// All hints: those of the document, and those that functions have added.
     pub(super) fn hints(&self) -> Vec<String> {
         self.definition.hints.iter().chain(&self.saved.hints).cloned().collect()
     }
 
-    fn active(&self, function: &Function) -> Active {
+    pub(super) fn active(&self, function: &Function) -> Active {
         self.saved.active.get(&function.name).copied().unwrap_or(function.active)
     }
 
     /// Whether the model may call a function now.
-    fn offers(&self, function: &Function) -> bool {
+    pub(super) fn offers(&self, function: &Function) -> bool {
         let in_step = match &self.saved.position {
             Some(position) => self.definition.contexts.allows(position, &function.name),
             None => true,
@@ -213,7 +223,18 @@ impl AiScript {
         in_step && !RESERVED.contains(&&*function.name) && self.active(function) != Active::Times(0)
     }
 
-    fn system_prompt(&mut self, now: Timestamp) -> String {
+    /// The system prompt of a request to the model.
+    fn system_prompt(&self, now: Timestamp) -> String {
+        let prompt = self.instructions(now);
+        // The result comes from a web server, so the data of the conversation is not inserted into it.
+        match &self.saved.returned {
+            Some(text) => format!("{prompt}\n\nThe last function has returned this result: {text}"),
+            None => prompt,
+        }
+    }
+
+    /// The system prompt at the present position of the conversation.
+    pub(super) fn instructions(&self, now: Timestamp) -> String {
         let mut parts = vec![self.saved.prompt.clone().unwrap_or_else(|| self.definition.prompt.clone())];
         parts.extend(self.saved.context_prompt.clone());
         parts.extend(self.definition.params.conscience.clone());
@@ -221,119 +242,7 @@ impl AiScript {
             parts.push(self.definition.contexts.instructions(position));
         }
         parts.retain(|part| !part.trim().is_empty());
-        let prompt = self.expanded(&parts.join("\n\n"), now);
-        // The result comes from a web server, so the data of the conversation is not inserted into it.
-        match self.saved.returned.take() {
-            Some(text) => format!("{prompt}\n\nThe last function has returned this result: {text}"),
-            None => prompt,
-        }
-    }
-
-    fn tools(&self) -> Vec<ScriptTool> {
-        let mut tools: Vec<ScriptTool> = Vec::new();
-        for function in self.functions.iter().filter(|function| self.offers(function)) {
-            let of_language = !function.skip_fillers && function.fillers.0.is_empty();
-            tools.push(ScriptTool {
-                name: function.name.clone(),
-                description: function.description.clone(),
-                parameters: function.parameters.clone(),
-                fillers: if of_language { self.definition.function_fillers.clone() } else { function.fillers.clone() },
-                wait_file: function.wait_file.clone(),
-            });
-        }
-        let gathers =
-            self.saved.position.as_ref().map(|position| self.definition.contexts.tools(position)).unwrap_or_default();
-        let only_gathers = gathers.iter().any(|tool| tool.name == GATHER_SUBMIT);
-        tools.extend(gathers);
-        if !only_gathers {
-            tools.extend(self.definition.native.iter().filter_map(|name| native(name)));
-            tools.extend(native(HANG_UP));
-        }
-        // A function of the document replaces a tool of this server.
-        let mut seen = std::collections::HashSet::new();
-        tools.retain(|tool| seen.insert(tool.name.clone()));
-        tools
-    }
-
-    /// Runs a tool of this server. `None` if there is none with this name.
-    fn own_tool(&mut self, name: &str, arguments: &Json, now: Timestamp) -> Option<ScriptStep> {
-        let text = |key: &str| arguments.get(key).and_then(Json::as_str).map(str::to_owned);
-        let mut actions = Vec::new();
-        let step = match name {
-            NEXT_STEP | CHANGE_CONTEXT => {
-                let position = self.saved.position.as_mut()?;
-                let contexts = &self.definition.contexts;
-                let moved = match name {
-                    NEXT_STEP => contexts.next_step(position, text("step").as_deref()),
-                    _ => contexts.next_context(position, &text("context").unwrap_or_default()),
-                };
-                match moved {
-                    Ok(moved) => {
-                        let in_context = moved.into_context;
-                        self.follow(moved, &mut actions);
-                        actions.extend(self.filler(name, in_context).map(AgentAction::SayUnlessSaid));
-                        result("Done. Follow the new instructions.", actions)
-                    }
-                    Err(why) => ScriptStep::refused(why),
-                }
-            }
-            GATHER_SUBMIT => {
-                let position = self.saved.position.as_mut()?;
-                match self.definition.contexts.submit(position, arguments) {
-                    Ok(gathered) => {
-                        self.store(gathered.output_key.as_deref(), &gathered.key, gathered.answer);
-                        if let Some(moved) = gathered.moved {
-                            self.follow(moved, &mut actions);
-                        }
-                        result("Stored. Follow the new instructions.", actions)
-                    }
-                    Err(why) => ScriptStep::refused(why),
-                }
-            }
-            HANG_UP => result("The call ends when your words are spoken.", vec![AgentAction::HangUp]),
-            name if !self.definition.native.contains(&name) => return None,
-            "check_time" => {
-                let zone = &self.definition.params.local_tz;
-                ScriptStep::text(template::time("%A, %B %d, %Y, %H:%M:%S %z", zone, now))
-            }
-            "wait_seconds" => {
-                let seconds = arguments.get("seconds").and_then(number).unwrap_or(1.0).clamp(0.0, LONGEST_WAIT);
-                result("The time is over.", vec![AgentAction::Hold(Some(Duration::from_secs_f64(seconds)))])
-            }
-            "wait_for_user" => result("Wait for the caller.", vec![AgentAction::WaitForCaller(true)]),
-            "adjust_response_latency" => {
-                let end_of_speech = arguments.get("milliseconds").and_then(number).map(milliseconds);
-                result("Done.", vec![AgentAction::SetTimes(AgentTimes { end_of_speech, ..AgentTimes::default() })])
-            }
-            _ => return None,
-        };
-        Some(step)
-    }
-
-    /// The next filler of a tool of this server.
-    fn filler(&self, tool: &str, into_context: bool) -> Option<String> {
-        let language = self.definition.languages.first().map_or("en-US", |language| &language.code);
-        let entered = || {
-            let position = self.saved.position.as_ref()?;
-            self.definition.contexts.context(position).filter(|_| into_context).map(|context| &context.enter_fillers)
-        };
-        let own = self.definition.internal_fillers.get(tool);
-        let texts = entered().filter(|fillers| !fillers.0.is_empty()).or(own).map(|fillers| fillers.of(language))?;
-        let turn = self.saved.log.len().checked_rem(texts.len())?;
-        texts.get(turn).cloned()
-    }
-
-    /// Stores an answer of the caller in the global data.
-    fn store(&mut self, output_key: Option<&str>, key: &str, answer: Json) {
-        match output_key {
-            Some(object) => {
-                let mut members =
-                    self.saved.global_data.get(object).and_then(Json::as_object).cloned().unwrap_or_default();
-                members.insert(key.to_owned(), answer);
-                self.set_global_data(&json!({ object: members }));
-            }
-            None => self.set_global_data(&json!({ key: answer })),
-        }
+        self.expanded(&parts.join("\n\n"), now)
     }
 
     /// Calls a function of the document.
@@ -342,32 +251,28 @@ impl AiScript {
             self.saved.active.insert(function.name.clone(), Active::Times(times.saturating_sub(1)));
         }
         if let Some(map) = &function.data_map {
-            self.note_call(&function.name, &call.arguments, None, None, now);
+            let logged = self.note_call(function, &call.arguments, None, now);
             let data = data_map::with_arguments(self.call_data(function, now), &arguments);
             return match data_map::begin(map, &data, now) {
-                MapStep::Output(output) => self.answer(function, &output, now),
+                MapStep::Output(output) => self.answer(function, logged, &output, now),
                 MapStep::Request { webhook, request } => {
-                    self.await_answer(&call.id, Pending::Map { name: function.name.clone(), arguments, webhook });
+                    let name = function.name.clone();
+                    self.await_answer(&call.id, Pending::Map { name, logged, arguments, webhook });
                     ScriptStep::Request(ScriptRequest { id: call.id.clone(), request: of_map(request) })
                 }
             };
         }
-        let payload = self.payload(function, &arguments, &call.arguments, now);
+        let (payload, logged) = self.payload(function, &arguments, &call.arguments, now);
         let url = function.url.clone().unwrap_or_default();
-        self.await_answer(&call.id, Pending::Function { name: function.name.clone(), arguments });
+        self.await_answer(&call.id, Pending::Function { name: function.name.clone(), logged });
         ScriptStep::Request(ScriptRequest { id: call.id.clone(), request: self.post(&url, payload, now) })
     }
 
-    fn payload(&mut self, function: &Function, arguments: &Json, raw: &str, now: Timestamp) -> Json {
-        let mut payload = self.function_payload(function, arguments, raw);
-        if self.definition.params.post_conversation
-            && let Some(members) = payload.as_object_mut()
-        {
-            members.insert("call_log".to_owned(), Json::Array(self.saved.lines.clone()));
-            members.insert("raw_call_log".to_owned(), Json::Array(self.saved.lines.clone()));
-        }
-        self.note_call(&function.name, raw, function.url.as_deref(), Some(payload.clone()), now);
-        payload
+    /// The payload of a function call, and the number of the call in the report.
+    fn payload(&mut self, function: &Function, arguments: &Json, raw: &str, now: Timestamp) -> (Json, usize) {
+        let payload = self.function_payload(function, arguments, raw);
+        let logged = self.note_call(function, raw, Some(&payload), now);
+        (payload, logged)
     }
 
     fn await_answer(&mut self, id: &str, pending: Pending) {
@@ -392,26 +297,83 @@ impl AiScript {
     }
 
     /// The result of a function from its answer: an object with `response`, `action` and `post_process`.
-    fn answer(&mut self, function: &Function, answer: &Json, now: Timestamp) -> ScriptStep {
-        self.note_answer(&function.name, answer);
+    fn answer(&mut self, function: &Function, logged: usize, answer: &Json, now: Timestamp) -> ScriptStep {
+        self.note_answer(logged, answer);
         let text = response_text(answer);
         let actions = answer.get("action").or_else(|| answer.get("actions")).unwrap_or(&Json::Null);
         self.saved.returned.clone_from(&text);
+        let earlier_hold = self.saved.after_hold.clone();
         let actions = self.act(function, actions, now);
         self.saved.returned = None;
         let after_reply =
             answer.get("post_process").and_then(super::params::flag).unwrap_or(false) && !actions.is_empty();
+        if let Some(hold) = self.saved.after_hold.as_mut().filter(|hold| Some(&**hold) != earlier_hold.as_ref()) {
+            hold.follows_reply = after_reply;
+        }
         let nothing = || if actions.is_empty() { "The function gave no response." } else { "Done." }.to_owned();
         let text = Ok(text.unwrap_or_else(nothing));
         ScriptStep::Result(ScriptResult { text, actions, after_reply })
     }
 
+    fn function(&self, name: &str) -> Option<Function> {
+        self.functions.iter().find(|function| function.name == name).cloned()
+    }
+
+    /// Takes the answer of the web server of a function.
+    fn function_answered(
+        &mut self,
+        name: &str,
+        logged: usize,
+        answer: Result<&Response, String>,
+        now: Timestamp,
+    ) -> ScriptStep {
+        let Some(function) = self.function(name) else { return ScriptStep::failed(NO_FUNCTION) };
+        match answer.and_then(read_answer) {
+            Ok(mut answer) => {
+                // A DataMap has expanded its output already, and what it inserted is not expanded again.
+                if let Some(Json::String(text)) = answer.get_mut("response") {
+                    *text = self.expanded(text, now);
+                }
+                self.answer(&function, logged, &answer, now)
+            }
+            Err(why) => {
+                self.note_answer(logged, &json!({ "error": why }));
+                ScriptStep::failed(why)
+            }
+        }
+    }
+
+    /// Takes the functions that the web server of the include with this index describes.
+    fn signatures(&mut self, place: usize, answer: Result<&Response, String>) -> ScriptStep {
+        let include = self.definition.includes.get(place);
+        let url = include.map(|include| tandem_twilio::signed_request::split_credentials(&include.url).0);
+        let url = url.unwrap_or_default();
+        let read = answer.and_then(|answer| match (answer.status, include) {
+            (200..300, Some(include)) => include.read_answer(&answer.body),
+            (status, _) => Err(format!("HTTP {status}")),
+        });
+        match read {
+            Ok((functions, unusable)) => {
+                for function in functions {
+                    self.functions.retain(|known| known.name != function.name);
+                    if self.functions.len() < MAX_FUNCTIONS {
+                        self.functions.push(function);
+                    }
+                }
+                unusable.into_iter().for_each(|why| self.warn(format!("SWAIG.includes: {url}: {why}")));
+                let actions = self.take_warnings().collect();
+                ScriptStep::Result(ScriptResult { actions, ..ScriptResult::default() })
+            }
+            Err(why) => ScriptStep::failed(format!("SWAIG.includes: no functions from {url}: {why}")),
+        }
+    }
+
     /// The function that the server calls at a certain moment, if the document has it.
-    fn hook(&mut self, name: &str, arguments: Json, now: Timestamp) -> Option<ScriptRequest> {
-        let function = self.functions.iter().find(|function| function.name == name)?.clone();
+    fn hook(&mut self, name: &str, arguments: Json, now: Timestamp) -> Option<(ScriptRequest, usize)> {
+        let function = self.function(name)?;
         let url = function.url.clone()?;
-        let payload = self.payload(&function, &arguments, &arguments.to_string(), now);
-        Some(ScriptRequest { id: name.to_owned(), request: self.post(&url, payload, now) })
+        let (payload, logged) = self.payload(&function, &arguments, &arguments.to_string(), now);
+        Some((ScriptRequest { id: name.to_owned(), request: self.post(&url, payload, now) }, logged))
     }
 
     fn question(&self) -> Option<(String, Map<String, Json>)> {
@@ -467,25 +429,25 @@ impl AgentScript for AiScript {
                 silence_prompts,
                 longest: params.hard_stop,
             },
-            background: params.background_file.as_ref().map(|url| BackgroundAudio {
-                url: url.clone(),
-                gain_db: params.background_file_volume.min(0),
-                times: params.background_file_loops,
-                waits: false,
-            }),
+            background: None,
         }
     }
 
     fn begin(&mut self, now: Timestamp) -> Vec<ScriptRequest> {
         let includes = self.definition.includes.clone();
         let mut requests = Vec::new();
-        if !self.comes_back {
-            requests.extend(self.hook("startup_hook", json!({}), now));
+        if !self.comes_back
+            && let Some((request, logged)) = self.hook(STARTUP, json!({}), now)
+        {
+            // The actions of the answer run. Its response has no reader.
+            self.await_answer(STARTUP, Pending::Function { name: STARTUP.to_owned(), logged });
+            requests.push(request);
         }
         for (place, include) in includes.iter().enumerate() {
             let id = format!("include-{place}");
             self.await_answer(&id, Pending::Signatures(place));
-            requests.push(ScriptRequest { id, request: self.post(&include.url, include.request(), now) });
+            let body = include.request(&self.facts.project_id, &self.facts.space_id);
+            requests.push(ScriptRequest { id, request: self.post(&include.url, body, now) });
         }
         self.saved.began = self.saved.began.or(Some(now));
         requests
@@ -506,12 +468,13 @@ impl AgentScript for AiScript {
         let Ok(arguments @ Json::Object(_)) = serde_json::from_str::<Json>(text) else {
             return ScriptStep::refused("the arguments are not a JSON object");
         };
-        match self.functions.iter().find(|function| function.name == call.name).cloned() {
+        self.saved.returned = None;
+        match self.function(&call.name) {
             Some(function) if self.offers(&function) => self.call_function(call, &function, arguments, now),
             Some(_) => ScriptStep::refused("this function is not available now"),
             None => match self.own_tool(&call.name, &arguments, now) {
                 Some(step) => {
-                    self.note_call(&call.name, &call.arguments, None, None, now);
+                    self.note_native_call(call, now);
                     step
                 }
                 None => ScriptStep::refused("there is no such function"),
@@ -521,32 +484,13 @@ impl AgentScript for AiScript {
 
     fn answered(&mut self, id: &str, answer: Result<&Response, String>, now: Timestamp) -> ScriptStep {
         let Some(place) = self.pending.iter().position(|(known, _)| known == id) else {
-            // The answer to a hook.
+            // The answer is late.
             return ScriptStep::text("");
         };
         match self.pending.swap_remove(place).1 {
-            Pending::Function { name, .. } => {
-                let Some(function) = self.functions.iter().find(|function| function.name == name).cloned() else {
-                    return ScriptStep::failed("the function does not exist any more");
-                };
-                match answer.and_then(read_answer) {
-                    Ok(mut answer) => {
-                        // A DataMap has expanded its output already, and what it inserted is not expanded again.
-                        if let Some(Json::String(text)) = answer.get_mut("response") {
-                            *text = self.expanded(text, now);
-                        }
-                        self.answer(&function, &answer, now)
-                    }
-                    Err(why) => {
-                        self.note_answer(&name, &json!({ "error": why }));
-                        ScriptStep::failed(why)
-                    }
-                }
-            }
-            Pending::Map { name, arguments, webhook } => {
-                let Some(function) = self.functions.iter().find(|function| function.name == name).cloned() else {
-                    return ScriptStep::failed("the function does not exist any more");
-                };
+            Pending::Function { name, logged } => self.function_answered(&name, logged, answer, now),
+            Pending::Map { name, logged, arguments, webhook } => {
+                let Some(function) = self.function(&name) else { return ScriptStep::failed(NO_FUNCTION) };
                 let data = data_map::with_arguments(self.call_data(&function, now), &arguments);
                 let answer = match &answer {
                     Ok(answer) => Ok((answer.status, &answer.body[..])),
@@ -557,35 +501,14 @@ impl AgentScript for AiScript {
                 let output = data_map::answered(&map, webhook, &data, answer, now);
                 match failed {
                     // Without an output for this case, the log of the call shows the failure.
-                    Some(why) if map.get("output").is_none() => ScriptStep::Result(ScriptResult {
-                        text: Err(ToolFault::Failed(why)),
-                        ..ScriptResult::default()
-                    }),
-                    _ => self.answer(&function, &output, now),
+                    Some(why) if map.get("output").is_none() => {
+                        self.note_answer(logged, &json!({ "error": why }));
+                        ScriptStep::failed(why)
+                    }
+                    _ => self.answer(&function, logged, &output, now),
                 }
             }
-            Pending::Signatures(place) => {
-                let read = answer.and_then(|answer| match (answer.status, self.definition.includes.get(place)) {
-                    (200..300, Some(include)) => include.read_answer(&answer.body),
-                    (status, _) => Err(format!("HTTP {status}")),
-                });
-                match read {
-                    Ok(functions) => {
-                        for function in functions {
-                            if self.functions.len() < MAX_FUNCTIONS {
-                                self.functions.retain(|known| known.name != function.name);
-                                self.functions.push(function);
-                            }
-                        }
-                        ScriptStep::text("")
-                    }
-                    Err(why) => {
-                        let url = self.definition.includes.get(place).map_or("", |include| &include.url);
-                        let url = tandem_twilio::signed_request::split_credentials(url).0;
-                        ScriptStep::failed(format!("SWAIG.includes: no functions from {url}: {why}"))
-                    }
-                }
-            }
+            Pending::Signatures(place) => self.signatures(place, answer),
         }
     }
 
@@ -599,6 +522,7 @@ impl AgentScript for AiScript {
         if let Some(reset) = request.get("reset") {
             self.switch_context(reset, now, &mut actions);
         }
+        actions.extend(self.take_warnings());
         actions
     }
 
@@ -626,8 +550,9 @@ impl AgentScript for AiScript {
             requests.extend(self.hook("summarize_conversation", json!({ "summary": summary }), now));
         }
         requests.extend(self.hook("hangup_hook", json!({}), now));
+        let mut requests: Vec<_> = requests.into_iter().map(|(request, _)| request).collect();
         if let Some(url) = self.definition.post_prompt_url.clone() {
-            let report = self.report(end);
+            let report = self.report(end, now);
             requests.push(ScriptRequest { id: "post_prompt".to_owned(), request: self.post(&url, report, now) });
         }
         requests
@@ -648,41 +573,10 @@ fn read_answer(answer: &Response) -> Result<Json, String> {
     }
 }
 
-fn result(text: &str, actions: Vec<AgentAction>) -> ScriptStep {
-    ScriptStep::Result(ScriptResult { text: Ok(text.to_owned()), actions, after_reply: false })
-}
-
-/// A tool of this server.
-fn native(name: &str) -> Option<ScriptTool> {
-    let (description, properties) = match name {
-        "check_time" => ("Gives the current date and time.", json!({})),
-        "wait_seconds" => (
-            "Waits for a number of seconds, without listening to the caller.",
-            json!({ "seconds": { "type": "number", "description": "The number of seconds." } }),
-        ),
-        "wait_for_user" => {
-            ("Waits until the caller speaks again. Use it when the caller wants to think or asks to wait.", json!({}))
-        }
-        "adjust_response_latency" => (
-            "Changes how long to wait after the caller has stopped speaking.",
-            json!({ "milliseconds": { "type": "integer", "description": "The time in milliseconds, from 250 to 10000." } }),
-        ),
-        HANG_UP => ("Ends the call. Say goodbye to the caller first.", json!({})),
-        _ => return None,
-    };
-    Some(ScriptTool {
-        name: name.to_owned(),
-        description: description.to_owned(),
-        parameters: json!({ "type": "object", "properties": properties }),
-        fillers: Fillers::default(),
-        wait_file: None,
-    })
-}
-
 /// The request of a DataMap. It is not signed, because it goes to any web server.
 fn of_map(request: MapRequest) -> Request {
     Request {
-        method: if request.post { http::Method::POST } else { http::Method::GET },
+        method: request.method,
         url: request.url,
         headers: request.headers,
         body: Bytes::from(request.body),

@@ -137,12 +137,13 @@ fn a_function_call_is_a_signed_request_with_the_published_payload() {
     let expected = json!({
         "app_name": "shop", "function": "look", "call_id": "call", "ai_session_id": "session", "conversation_id": "c1",
         "caller_id_name": "Ann", "caller_id_num": "+15551230009", "project_id": "project", "space_id": "space",
-        "channel_active": true, "channel_offhook": true, "channel_ready": true,
+        "conversation_type": "voice", "channel_active": true, "channel_offhook": true, "channel_ready": true,
         "argument": {"parsed": [{"what": "bell"}], "raw": "{\"what\":\"bell\"}", "substituted": ""},
         "argument_desc": {"type": "object", "properties": {"what": {"type": "string"}}},
         "description": "Looks something up.", "purpose": "Looks something up.",
         "content_type": "text/swaig", "content_disposition": "SWAIG Function", "version": "2.0",
-        "global_data": {"shop": "bikes"}, "meta_data": {"m": 1}, "meta_data_token": body["meta_data_token"],
+        "global_data": {"shop": "bikes", "caller_id_name": "Ann", "caller_id_number": "+15551230009"},
+        "meta_data": {"m": 1}, "meta_data_token": body["meta_data_token"],
     });
     assert_eq!(body, expected);
 }
@@ -210,10 +211,12 @@ fn plain_actions_reach_the_engine() {
             {"say": "One moment."}, {"user_input": "Yes."}, {"wait_for_user": true}, {"stop_playback_bg": true},
             {"playback_bg": {"file": "http://h/a.wav", "wait": true}}, {"hold": {"timeout": 60}}, {"hold": "1:30"}, {"hold": 5_000},
             {"end_of_speech_timeout": 2_000}, {"add_dynamic_hints": ["a", {"hint": "b", "pattern": "x"}]},
-            {"hangup": false}, {"back_to_back_functions": true},
+            {"hangup": false}, {"stop": "false"}, {"wait_for_user": "answer_first"}, {"back_to_back_functions": true},
+            {"replace_in_history": "I looked."}, {"replace_in_history": true}, {"replace_in_history": false},
         ]),
     );
-    assert_eq!(done.len(), 10, "{done:?}");
+    assert_eq!(done.len(), 12, "{done:?}");
+    assert_eq!(done[10..], [AgentAction::ReplaceCall(Some("I looked.".to_owned())), AgentAction::ReplaceCall(None)]);
     assert_eq!(done[0], AgentAction::Say("One moment.".to_owned()));
     assert_eq!(done[1], AgentAction::UserInput("Yes.".to_owned()));
     assert_eq!(done[2], AgentAction::WaitForCaller(true));
@@ -227,10 +230,39 @@ fn plain_actions_reach_the_engine() {
         .collect();
     assert_eq!(holds, [60, 90, 300], "a hold of more than 15 minutes has the default length");
     assert_eq!(done[9], AgentAction::SetHints(vec!["a".to_owned(), "b".to_owned()]));
-    assert!(actions(&mut script, json!({"dance": true})).is_empty());
-    assert!(script.warnings[0].contains("the action dance is not served"));
+    let unknown = warning(&actions(&mut script, json!({"dance": true})));
+    assert!(unknown.contains("the action dance is not served"), "{unknown}");
     assert_eq!(script.saved.log.last().unwrap()["warnings"].as_array().unwrap().len(), 1);
-    assert!(actions(&mut script, json!("x")).is_empty());
+    assert!(warning(&actions(&mut script, json!("x"))).contains("`action` is not a list"));
+}
+
+/// The only action, which is a warning.
+fn warning(actions: &[AgentAction]) -> String {
+    match actions {
+        [AgentAction::Warn(text)] => text.clone(),
+        _ => panic!("{actions:?}"),
+    }
+}
+
+#[test]
+fn audio_in_the_background_is_one_warning_of_the_call() {
+    let mut script = looking(json!({}));
+    let play = json!([{"playback_bg": "http://h/a.wav"}, {"playback_bg": {"file": "http://h/b.wav"}}]);
+    assert!(warning(&actions(&mut script, play.clone())).contains("does not mix audio"));
+    assert!(actions(&mut script, play).is_empty());
+    let params =
+        json!({"background_file": "http://h/b.wav", "background_file_volume": -20, "background_file_loops": 3});
+    let script = looking(json!({ "params": params }));
+    let warnings = &script.definition.warnings;
+    assert!(warnings.len() == 1 && warnings[0].contains("params.background_file"), "{warnings:?}");
+    assert_eq!(script.settings().background, None);
+}
+
+/// The global data of a call of Ann.
+fn with_caller(mut data: Json) -> Json {
+    data["caller_id_name"] = "Ann".into();
+    data["caller_id_number"] = "+15551230009".into();
+    data
 }
 
 #[test]
@@ -241,11 +273,11 @@ fn data_is_set_and_unset_and_later_prompts_and_payloads_have_it() {
         json!([{"set_global_data": {"name": "Bo", "shop": "cars"}}, {"set_meta_data": {"seen": true}}]),
     );
     let body = body_of(&request_of(script.call(&call("other", &json!({})), now())));
-    assert_eq!(body["global_data"], json!({"name": "Bo", "shop": "cars"}));
+    assert_eq!(body["global_data"], with_caller(json!({"name": "Bo", "shop": "cars"})));
     assert_eq!(body["meta_data"], json!({"seen": true}), "both functions have the same URL");
     actions(&mut script, json!([{"unset_global_data": ["name"]}, {"unset_meta_data": "seen"}]));
     let body = body_of(&request_of(script.call(&call("other", &json!({})), now())));
-    assert_eq!((&body["global_data"], &body["meta_data"]), (&json!({"shop": "cars"}), &json!({})));
+    assert_eq!((&body["global_data"], &body["meta_data"]), (&with_caller(json!({"shop": "cars"})), &json!({})));
     actions(&mut script, json!([{"set_global_data": {"big": "x".repeat(300_000)}}]));
     assert!(!script.saved.global_data.contains_key("big"), "the data has a limit");
 }
@@ -258,8 +290,8 @@ fn a_document_can_forbid_what_answers_change() {
         &mut script,
         json!([{"set_global_data": {"a": 1}}, {"SWML": {"sections": {"main": []}}}, {"settings": {"temperature": 1.0}}]),
     );
-    assert!(done.is_empty(), "{done:?}");
-    assert_eq!(script.saved.global_data, json!({"shop": "bikes"}).as_object().unwrap().clone());
+    assert!(done.len() == 3 && done.iter().all(|action| matches!(action, AgentAction::Warn(_))), "{done:?}");
+    assert_eq!(Json::from(script.saved.global_data.clone()), with_caller(json!({"shop": "bikes"})));
     assert!(script.turn(now()).model.is_empty());
 }
 
@@ -297,8 +329,8 @@ fn after_another_document_the_agent_comes_back_with_its_data_and_its_words() {
     assert_eq!(script.settings().opening, Opening::Say { text: "Hello.".to_owned(), interruptible: true });
     let source = "version: 1.0.0\nsections:\n  main:\n    - play: say:Listen";
     let done = actions(&mut script, json!([{"set_global_data": {"a": 1}}, {"SWML": source}]));
-    let Some(Continuation::Return { document, saved }) = outcome(&done).then else { panic!("{done:?}") };
-    assert_eq!(document["sections"]["main"][0]["play"], "say:Listen");
+    let Outcome { documents, then: Some(Continuation::Return(saved)), .. } = outcome(&done) else { panic!("{done:?}") };
+    assert_eq!(documents[0]["sections"]["main"][0]["play"], "say:Listen");
     let end = ConversationSummary { why: EndReason::Stopped, began: now(), ended: now(), dialogue: &[], answer: None };
     assert!(script.end_question(EndReason::Stopped, now()).is_none() && script.end_report(&end, now()).is_empty());
     let seed = Seed { saved: Some(saved), vars: json!({"ai_response": "I am back."}), ..script.seed.clone() };
@@ -307,7 +339,57 @@ fn after_another_document_the_agent_comes_back_with_its_data_and_its_words() {
     assert_eq!(back.saved.global_data["a"], 1);
     assert!(back.begin(now()).is_empty(), "the start is not reported twice");
     assert!(back.turn(now()).prompt.ends_with("result: done"), "the model gets the result of the function");
+    assert!(back.turn(now()).prompt.contains("result: done"), "a request that is repeated has it too");
+    request_of(back.call(&call("look", &json!({})), now()));
     assert!(!back.turn(now()).prompt.contains("result: done"));
+}
+
+fn say(text: &str) -> Json {
+    json!({"sections": {"main": [{"play": format!("say:{text}")}]}})
+}
+
+#[test]
+fn the_actions_behind_a_document_are_not_lost() {
+    let mut script = looking(json!({}));
+    let list =
+        json!([{"SWML": say("a")}, {"set_global_data": {"a": 1}}, {"SWML": say("b")}, {"say": "Done."}, {"dance": 1}]);
+    let done = actions(&mut script, list);
+    assert!(matches!(&done[..], [AgentAction::Say(_), AgentAction::Warn(_), AgentAction::Stop(_)]), "{done:?}");
+    let outcome = outcome(&done);
+    assert_eq!(outcome.documents, [say("a"), say("b")]);
+    let Some(Continuation::Return(saved)) = outcome.then else { panic!("{done:?}") };
+    assert_eq!(saved.global_data["a"], 1);
+}
+
+#[test]
+fn the_first_end_behind_documents_counts_instead_of_the_return() {
+    let end = |action: Json| {
+        let mut script = looking(json!({}));
+        let outcome = outcome(&actions(
+            &mut script,
+            json!([{"SWML": say("a")}, action, {"transfer": "late"}, {"SWML": say("late")}]),
+        ));
+        assert!(!script.returns);
+        (outcome.documents, outcome.then)
+    };
+    assert_eq!(end(json!({"stop": true})), (vec![say("a")], None));
+    let hangup = json!({"sections": {"main": [{"hangup": {}}]}});
+    assert_eq!(end(json!({"hangup": true})), (vec![say("a"), hangup], None));
+    let transfer = Continuation::Transfer(say("b"));
+    assert_eq!(end(json!({"SWML": say("b"), "transfer": true})), (vec![say("a")], Some(transfer)));
+    let to = Continuation::Destination("there".to_owned());
+    assert_eq!(end(json!({"transfer": {"dest": "there"}})), (vec![say("a")], Some(to)));
+    let done = actions(&mut looking(json!({})), json!([{"SWML": say("b"), "transfer": true}, {"hangup": true}]));
+    assert!(matches!(&done[..], [AgentAction::Stop(_)]), "a transfer is no end of the call: {done:?}");
+}
+
+#[test]
+fn events_for_the_clients_of_the_service_do_not_interrupt_the_conversation() {
+    let mut script = looking(json!({}));
+    let event = json!({"sections": {"main": [{"user_event": {"event": {"type": "cards_dealt"}}}]}, "version": "1.0.0"});
+    let done = actions(&mut script, json!([{"SWML": event}, {"SWML": event}, {"say": "Your cards."}]));
+    assert_eq!(done, [AgentAction::Say("Your cards.".to_owned())]);
+    assert!(!script.returns);
 }
 
 #[test]
@@ -380,6 +462,22 @@ fn a_hold_ends_in_the_step_that_belongs_to_its_end() {
 }
 
 #[test]
+fn the_step_after_a_hold_waits_for_the_reply_before_the_hold() {
+    let contexts = json!({"default": {"steps": [{"name": "one", "text": "1"}, {"name": "back", "text": "2"}]}});
+    let mut script = looking(json!({"prompt": {"text": "x", "contexts": contexts}}));
+    let step = |script: &AiScript| {
+        let position = script.saved.position.as_ref().unwrap();
+        script.definition.contexts.place(position).1.map(str::to_owned)
+    };
+    let hold = json!([{"hold": {"timeout": 60, "step": "back"}}]);
+    look(&mut script, &json!({"response": "Say so.", "action": hold, "post_process": true}));
+    script.turn(now());
+    assert_eq!(step(&script).as_deref(), Some("one"), "the model says that the caller is on hold");
+    script.turn(now() + Duration::from_secs(59));
+    assert_eq!(step(&script).as_deref(), Some("back"));
+}
+
+#[test]
 fn gathered_answers_are_in_the_global_data() {
     let contexts = json!({"default": {"steps": [{"name": "ask", "text": "Use ${profile.name}.", "gather_info": {"output_key": "profile",
         "questions": [{"key": "name", "question": "Your name?"}, {"key": "age", "question": "Your age?", "type": "integer"}]}}]}});
@@ -395,7 +493,8 @@ fn gathered_answers_are_in_the_global_data() {
 #[test]
 fn native_functions_need_no_web_server() {
     let mut script = script(json!({"prompt": "x", "params": {"local_tz": "UTC"},
-        "SWAIG": {"native_functions": ["check_time", "wait_seconds", "wait_for_user", "adjust_response_latency"]}}));
+        "SWAIG": {"native_functions": ["check_time", "wait_seconds", "wait_for_user", "adjust_response_latency"],
+            "internal_fillers": {"hangup": {"en-US": ["Bye."]}}}}));
     let mut run = |name: &str, arguments: Json| result_of(script.call(&call(name, &arguments), now()));
     assert!(run("check_time", json!({})).text.unwrap().contains("February 03, 2026, 15:04:05"));
     assert_eq!(run("wait_seconds", json!({"seconds": 5})).actions, [AgentAction::Hold(Some(Duration::from_secs(5)))]);
@@ -404,7 +503,8 @@ fn native_functions_need_no_web_server() {
         run("adjust_response_latency", json!({"milliseconds": 900})).actions[0],
         AgentAction::SetTimes(_)
     ));
-    assert_eq!(run("hangup", json!({})).actions, [AgentAction::HangUp]);
+    let bye = AgentAction::SayUnlessSaid("Bye.".to_owned());
+    assert_eq!(run("hangup", json!({})).actions, [bye, AgentAction::HangUp]);
 }
 
 #[test]
@@ -434,10 +534,16 @@ fn functions_of_other_web_servers_are_asked_for_at_the_start() {
     assert_eq!(requests.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["startup_hook", "include-0"]);
     assert_eq!(body_of(&requests[0])["function"], "startup_hook");
     assert_eq!(body_of(&requests[1])["action"], "get_signature");
-    let answer = response(200, r#"[{"function":"far","description":"d"}]"#);
-    result_of(script.answered("include-0", Ok(&answer), now()));
-    result_of(script.answered("startup_hook", Ok(&response(200, "{}")), now()));
-    assert_eq!(offered(&mut script), ["far", "hangup"]);
+    let answer = response(
+        200,
+        r#"[{"function":"far","description":"d"},{"function":"more","description":"d"},{"function":"?"}]"#,
+    );
+    let result = result_of(script.answered("include-0", Ok(&answer), now()));
+    assert!(warning(&result.actions).contains("SWAIG.includes: http://far/swaig: function \"?\""), "{result:?}");
+    let started = json!({"action": [{"set_global_data": {"known": true}}]}).to_string();
+    result_of(script.answered("startup_hook", Ok(&response(200, &started)), now()));
+    assert_eq!(script.saved.global_data["known"], true);
+    assert_eq!(offered(&mut script), ["far", "more", "hangup"]);
     let request = request_of(script.call(&call("far", &json!({})), now()));
     assert_eq!((request.request.url.as_str(), &body_of(&request)["meta_data"]), ("http://far/swaig", &json!({"k": 1})));
 }
@@ -473,13 +579,64 @@ fn the_report_after_the_conversation_has_the_summary_the_lines_and_the_calls() {
     assert_eq!(body["post_prompt_data"]["parsed"], json!([{"topic": "bikes"}]));
     assert_eq!(body["call_id"], "call");
     assert_eq!(body["call_ended_by"], "user");
-    assert_eq!(body["call_log"].as_array().unwrap().len(), 3);
-    assert_eq!(body["call_log"][1]["tool_calls"][0]["function"]["name"], "look");
-    assert_eq!(body["swaig_log"][0]["command_name"], "look");
-    assert_eq!(body["swaig_log"][0]["post_response"]["response"], "found");
+    let roles: Vec<_> =
+        body["call_log"].as_array().unwrap().iter().map(|entry| entry["role"].as_str().unwrap()).collect();
+    assert_eq!(roles, ["system", "user", "assistant", "tool"]);
+    assert_eq!(body["call_log"][0]["content"], "You help Ann.");
+    assert_eq!(body["call_log"][2]["tool_calls"][0]["function"]["name"], "look");
+    assert_eq!(body["call_log"][3]["function_name"], "look");
+    let logged = &body["swaig_log"][0];
+    assert_eq!((&logged["command_name"], &logged["post_response"]["response"]), (&json!("look"), &json!("found")));
+    let absent = ["version", "hard_timeout", "conversation_id", "previous_contexts"];
+    assert!(absent.iter().all(|name| body.get(name).is_none()), "{body}");
+    assert!(["native", "active_count"].iter().all(|name| logged.get(name).is_none()), "{logged}");
     assert_eq!(body["times"][0]["response_word_count"], 2);
     assert_eq!(body["total_minutes"], 1.5);
     assert_eq!(body["SWMLVars"]["plan"], "gold");
+}
+
+#[test]
+fn each_answer_is_logged_at_its_own_call_also_when_a_function_runs_twice_at_once() {
+    let mut script = looking(json!({}));
+    for id in ["1", "2"] {
+        let call = ScriptCall { id: id.to_owned(), name: "look".to_owned(), arguments: format!("{{\"what\":{id}}}") };
+        request_of(script.call(&call, now()));
+    }
+    for id in ["2", "1"] {
+        result_of(script.answered(id, Ok(&response(200, &json!({"response": id}).to_string())), now()));
+    }
+    let of = |place: usize| {
+        (script.saved.log[place]["command_arg"].clone(), script.saved.log[place]["post_response"]["response"].clone())
+    };
+    assert_eq!((of(0), of(1)), ((json!("{\"what\":1}"), json!("1")), (json!("{\"what\":2}"), json!("2"))));
+}
+
+#[test]
+fn the_log_of_functions_keeps_the_newest_calls_with_their_answers_and_their_counts() {
+    let mut script = looking(json!({}));
+    actions(&mut script, json!([{"toggle_functions": [{"function": "look", "active": 200}]}]));
+    for place in 0..150 {
+        look(&mut script, &json!({"response": place}));
+    }
+    assert_eq!(script.saved.log.len(), 100);
+    let last = script.saved.log.last().unwrap();
+    assert_eq!((&last["post_response"]["response"], &last["active_count"]), (&json!(149), &json!(50)));
+    result_of(script.call(&call("hangup", &json!({})), now()));
+    assert_eq!(script.saved.log.last().unwrap()["native"], true);
+}
+
+#[test]
+fn the_report_says_that_the_time_was_over_and_names_nobody_while_the_call_goes_on() {
+    let mut script = looking(json!({"params": {"hard_stop_time": "60s"}, "post_prompt_url": "http://h/"}));
+    let mut report = |why: EndReason, seconds: u64| {
+        let ended = now() + Duration::from_secs(seconds);
+        let end = ConversationSummary { why, began: now(), ended, dialogue: &[], answer: None };
+        body_of(&script.end_report(&end, ended)[0])
+    };
+    let late = report(EndReason::HungUp, 61);
+    assert_eq!((&late["hard_timeout"], &late["call_ended_by"]), (&json!(true), &json!("assistant")));
+    assert!(report(EndReason::HungUp, 20).get("hard_timeout").is_none());
+    assert!(report(EndReason::Stopped, 20).get("call_ended_by").is_none());
 }
 
 #[test]
@@ -507,7 +664,7 @@ fn hooks_at_the_end_are_functions_of_the_document() {
 #[test]
 fn the_settings_follow_the_parameters() {
     let params = json!({"wait_for_user": true, "attention_timeout": 10_000, "inactivity_timeout": 40_000, "hard_stop_time": "5m",
-        "end_of_speech_timeout": 800, "enable_barge": false, "background_file": "http://h/b.wav", "background_file_volume": -20});
+        "end_of_speech_timeout": 800, "enable_barge": false});
     let settings = looking(json!({ "params": params })).settings();
     assert_eq!(settings.opening, Opening::WaitForCaller);
     assert_eq!(settings.times.silence, Some(Duration::from_secs(10)));
@@ -515,7 +672,6 @@ fn the_settings_follow_the_parameters() {
     assert_eq!(settings.times.longest, Some(Duration::from_secs(300)));
     assert_eq!(settings.times.end_of_speech, Some(Duration::from_millis(800)));
     assert_eq!(settings.interrupted_by, Some(tandem_call::conversation::Inputs::NONE));
-    assert_eq!(settings.background.unwrap().gain_db, -20);
     assert_eq!(looking(json!({})).settings().opening, Opening::Model);
 }
 
@@ -526,7 +682,7 @@ fn another_agent_of_the_call_gets_the_global_data() {
         global_data: json!({"b": 2}).as_object().unwrap().clone(),
         ..Seed::default()
     };
-    assert_eq!(Json::Object(seeded(seed).saved.global_data), json!({"a": 1, "b": 2}));
+    assert_eq!(Json::Object(seeded(seed).saved.global_data), with_caller(json!({"a": 1, "b": 2})));
 }
 
 #[test]

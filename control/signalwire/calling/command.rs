@@ -199,7 +199,8 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Acc
         }
         "ai_unhold" => {
             let prompt = parameters.text("prompt").map(|text| ai_messages(MessageRole::System, text));
-            commands([Command::AskConversation(ConversationRequest::Unhold)].into_iter().chain(prompt).collect())
+            // The agent answers the prompt when the hold is over, and not once more after that.
+            commands(prompt.into_iter().chain([Command::AskConversation(ConversationRequest::Unhold)]).collect())
         }
         "ai.stop" => {
             // An agent of a leg is its only one, so the id of the job names no other.
@@ -649,7 +650,9 @@ mod tests {
         assert_eq!((messages[0].role, &*messages[0].text), (MessageRole::User, "Hi"));
         let hold = asked("ai_hold", r#"{"timeout":60}"#);
         assert_eq!(hold, [Command::AskConversation(ConversationRequest::Hold(Some(Duration::from_secs(60))))]);
-        assert_eq!(asked("ai_unhold", r#"{"prompt":"Go on."}"#).len(), 2);
+        let unhold = asked("ai_unhold", r#"{"prompt":"Go on."}"#);
+        assert_eq!(unhold.len(), 2);
+        assert_eq!(unhold[1], Command::AskConversation(ConversationRequest::Unhold));
         assert_eq!(asked("ai.stop", "{}"), [Command::StopConversation]);
     }
 

@@ -1,6 +1,8 @@
 //! The method `ai`: a conversation with a voice agent of this server, which behaves as the document says. `amazon_bedrock` is
 //! the same with another model in the cloud; here it has the same model.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use tandem_call::conversation::{
@@ -15,28 +17,50 @@ use super::interpreter::{Flow, Interpreter, Next, PendingResult};
 use super::method::{does, next};
 use super::parameters::{WEB, is_url};
 use super::value::{Object, Value};
-use crate::ai::{Continuation, Outcome, Seed, check};
+use super::written;
+use crate::ai::{Continuation, Outcome, Saved, Seed, check};
 
 /// Maximum number of utterances that an agent knows when it comes back.
 const MAX_HISTORY: usize = 200;
+/// Maximum number of agents of a call that wait for the end of a document. The one that has waited longest comes back without its
+/// state.
+const MAX_AWAY: usize = 8;
 
-/// The data that the agents of a call leave for the next one.
+/// The data of the agents of a call.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct AgentMemory {
-    /// The global data, as the text of a JSON object.
+    /// The global data of the last agent, as the text of a JSON object.
     global_data: Option<String>,
-    /// The state of an agent that comes back when the document of its action has ended, as JSON.
-    saved: Option<String>,
-    /// The utterances that this agent knows.
-    history: Vec<Utterance>,
+    /// The names of the last agent that its documents can use: `global_data`, `caller_id_number` ...
+    #[serde(with = "written", default)]
+    pub(super) names: Object,
+    /// The agents that come back when the documents of their actions have ended, innermost last.
+    #[serde(default)]
+    away: Vec<AwayAgent>,
+}
+
+/// An agent that waits for the end of a document.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+struct AwayAgent {
+    /// Number of frames when the method of the agent runs. The agent of another method has another number, because the documents
+    /// run above the method.
+    depth: usize,
+    /// The agent in its present state.
+    agent: AgentSpec,
+}
+
+impl AgentMemory {
+    /// Takes the agents that wait for a document of a script that has ended.
+    pub(super) fn take_absent(&mut self) -> Vec<AgentSpec> {
+        std::mem::take(&mut self.away).into_iter().map(|away| away.agent).collect()
+    }
 }
 
 impl Interpreter {
     /// Starts the agent, or lets it come back.
     pub(super) fn agent(&mut self, method: &str, parameters: &Object) -> Result<Flow, Fault> {
         let ai = Value::Object(parameters.clone()).to_json();
-        let saved = self.memory.saved.take().and_then(|saved| serde_json::from_str(&saved).ok());
-        let history = std::mem::take(&mut self.memory.history);
+        let (saved, history) = self.returning_agent();
         match check(&ai) {
             Ok(warnings) if saved.is_none() => {
                 for warning in warnings {
@@ -55,6 +79,7 @@ impl Interpreter {
         let name = model.filter(|_| method == "ai").unwrap_or_default().trim().into();
         let contexts = parameters.get("prompt").and_then(Value::object).and_then(|prompt| prompt.get("contexts"));
         let contexts = contexts.and_then(Value::object).into_iter().flat_map(Object::iter);
+        let comes_back = saved.is_some();
         let seed = Seed {
             contexts: contexts.map(|(name, _)| name.to_owned()).collect(),
             call: Value::Object(self.context.call.clone()).to_json(),
@@ -66,9 +91,22 @@ impl Interpreter {
         let script = serde_json::to_string(&seed).unwrap_or_default().into();
         let agent = AgentSpec { name, script: Some(script), history, ..AgentSpec::default() };
         let spec = ConversationSpec::new(ConversationTarget::Agent(Box::new(agent)));
-        self.unset("ai_response");
+        // The words for an agent that comes back belong to it, although another agent may run first.
+        if comes_back {
+            self.unset("ai_response");
+        }
         self.waits = PendingResult::Agent { method: method.to_owned() };
         does(vec![Instruction::Converse(Converse { spec: Box::new(spec), action: Some(next()) })])
+    }
+
+    /// Takes the state and the utterances of the agent of the running method, if this agent comes back.
+    fn returning_agent(&mut self) -> (Option<Box<Saved>>, Vec<Utterance>) {
+        let depth = self.depth();
+        self.memory.away.retain(|agent| agent.depth <= depth);
+        match self.memory.away.pop_if(|agent| agent.depth == depth) {
+            Some(AwayAgent { agent, .. }) => (seed_of(&agent).saved, agent.history),
+            None => (None, Vec::new()),
+        }
     }
 
     /// Continues the script after the agent has left.
@@ -91,40 +129,63 @@ impl Interpreter {
         self.set(&format!("{method}_result"), "success");
         self.set("return_value", "success");
         let Some(outcome) = text.and_then(|text| serde_json::from_str::<Outcome>(text).ok()) else { return Ok(None) };
-        self.memory.global_data = serde_json::to_string(&outcome.global_data).ok();
-        for warning in outcome.warnings {
+        self.memory.global_data = serde_json::to_string(&outcome.global_data).ok().filter(|_| outcome.persists);
+        self.memory.names = agent_names(&outcome);
+        for warning in &outcome.warnings {
             self.warn(Code::MethodExecuteFailed, warning);
         }
-        match outcome.then {
-            None => Ok(None),
+        let next = match outcome.then {
+            None => None,
             Some(Continuation::Transfer(document)) => {
                 self.agent_document(document, Entry::Transfer);
-                Ok(None)
+                None
             }
-            Some(Continuation::Return { document, saved }) => {
-                self.memory.saved = serde_json::to_string(&saved).ok();
-                self.memory.history = facts.and_then(|facts| facts.agent.as_ref()).map_or_else(Vec::new, |agent| {
+            Some(Continuation::Return(saved)) => {
+                let history = facts.and_then(|facts| facts.agent.as_ref()).map_or_else(Vec::new, |agent| {
                     let earlier = agent.spec.history.iter().chain(&agent.utterances);
                     let all: Vec<_> = earlier.cloned().collect();
                     all.get(all.len().saturating_sub(MAX_HISTORY)..).unwrap_or_default().to_vec()
                 });
-                // The method starts again when the document has ended.
+                let spec = facts.and_then(|facts| facts.agent.as_ref()).map(|agent| Arc::clone(&agent.spec));
+                let spec = spec.unwrap_or_default();
+                let vars = Value::Object(self.vars.clone()).to_json();
+                let seed = Seed { saved: Some(saved), vars, ..seed_of(&spec) };
+                let script = serde_json::to_string(&seed).unwrap_or_default().into();
+                let agent = AgentSpec { script: Some(script), history, ..(*spec).clone() };
+                if self.memory.away.len() >= MAX_AWAY {
+                    self.memory.away.remove(0);
+                }
+                self.memory.away.push(AwayAgent { depth: self.depth(), agent });
+                // The method starts again when the documents have ended.
                 self.repeat_step();
-                self.agent_document(document, Entry::Agent);
-                Ok(None)
+                None
             }
-            Some(Continuation::Destination(dest)) => {
-                if !is_url(&dest, WEB) && !self.has_section(&dest) && !dest.contains("sections") {
-                    let document = serde_json::json!({"sections": {"main": [{"connect": {"to": dest}}]}});
-                    self.agent_document(document, Entry::Transfer);
-                    return Ok(None);
-                }
-                match self.go_to(&Value::from(dest), Value::Object(Object::default()), Entry::Transfer)? {
-                    Flow::Continue => Ok(None),
-                    Flow::Yield(next) => Ok(Some(next)),
-                }
-            }
+            Some(Continuation::Destination(dest)) => self.agent_destination(dest, outcome.documents.is_empty())?,
+        };
+        for document in outcome.documents.into_iter().rev() {
+            self.agent_document(document, Entry::Agent);
         }
+        Ok(next)
+    }
+
+    /// Goes to the URL of a document, to a section, or to a party. `at_once` says whether no document runs first.
+    ///
+    /// # Errors
+    /// The errors of [`Interpreter::next`].
+    fn agent_destination(&mut self, dest: String, at_once: bool) -> Result<Option<Next>, Fault> {
+        let is_document = is_url(&dest, WEB) || self.has_section(&dest) || dest.contains("sections");
+        if is_document && at_once {
+            return match self.go_to(&Value::from(dest), Value::Object(Object::default()), Entry::Transfer)? {
+                Flow::Continue => Ok(None),
+                Flow::Yield(next) => Ok(Some(next)),
+            };
+        }
+        let step = match is_document {
+            true => serde_json::json!({ "transfer": { "dest": dest } }),
+            false => serde_json::json!({ "connect": { "to": dest } }),
+        };
+        self.agent_document(serde_json::json!({ "sections": { "main": [step] } }), Entry::Transfer);
+        Ok(None)
     }
 
     /// Enters the document of an action. A wrong document is a warning: the script continues as if it were empty.
@@ -196,9 +257,26 @@ impl Interpreter {
     }
 }
 
+/// The data from which the script of this agent is made.
+fn seed_of(agent: &AgentSpec) -> Seed {
+    agent.script.as_deref().and_then(|script| serde_json::from_str(script).ok()).unwrap_or_default()
+}
+
+/// The names of an agent that the placeholders of its documents can use.
+fn agent_names(outcome: &Outcome) -> Object {
+    let data = &outcome.global_data;
+    let facts = [
+        ("caller_id_name", "caller_id_name"),
+        ("caller_id_number", "caller_id_number"),
+        ("caller_id_num", "caller_id_number"),
+    ];
+    let facts = facts.into_iter().filter_map(|(name, key)| Some((name, data.get(key)?.clone())));
+    let names = facts.chain([("global_data", Json::Object(data.clone()))]);
+    names.map(|(name, value)| (name.to_owned(), Value::from(value))).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use serde_json::json;
@@ -247,7 +325,18 @@ mod tests {
 
     fn ended(then: Option<Continuation>) -> ConversationStatus {
         let global_data = json!({"a": 2}).as_object().unwrap().clone();
-        ConversationStatus::Ended(serde_json::to_string(&Outcome { then, global_data, warnings: Vec::new() }).ok())
+        let outcome = Outcome { then, global_data, persists: true, ..Outcome::default() };
+        ConversationStatus::Ended(serde_json::to_string(&outcome).ok())
+    }
+
+    fn after(documents: Vec<Json>, then: Option<Continuation>) -> ConversationStatus {
+        let global_data = json!({"a": 2}).as_object().unwrap().clone();
+        let outcome = Outcome { documents, then, global_data, persists: true, warnings: Vec::new() };
+        ConversationStatus::Ended(serde_json::to_string(&outcome).ok())
+    }
+
+    fn returns() -> Option<Continuation> {
+        Some(Continuation::Return(Box::default()))
     }
 
     fn next_text(machine: &mut Interpreter) -> String {
@@ -300,7 +389,7 @@ mod tests {
         let (mut machine, _) = started(DOCUMENT);
         let main = json!([{"set": {"ai_response": "back"}}, {"transfer": {"dest": "aside"}}, {"play": "say:never"}]);
         let document = json!({"sections": {"main": main, "aside": [{"play": "say:aside"}]}});
-        left(&mut machine, ended(Some(Continuation::Return { document, saved: Box::default() })));
+        left(&mut machine, after(vec![document], returns()));
         assert!(next_text(&mut machine).contains("aside"));
         assert_eq!(machine.resume(&FetchReason::Redirect).unwrap(), None);
         let again = agent(machine.next().unwrap());
@@ -314,10 +403,71 @@ mod tests {
     }
 
     #[test]
+    fn documents_run_in_their_order_before_any_continuation() {
+        let say = |text: &str| json!({"sections": {"main": [{"play": format!("say:{text}")}]}});
+        let transfer = Continuation::Transfer(say("over"));
+        let to = |dest: &str| Continuation::Destination(dest.to_owned());
+        for (then, last) in [
+            (returns(), "Converse"),
+            (None, "success"),
+            (Some(transfer), "over"),
+            (Some(to("+15551230001")), "Dial"),
+            (Some(to("http://h/next")), "Document"),
+        ] {
+            let (mut machine, _) = started(DOCUMENT);
+            assert_eq!(left(&mut machine, after(vec![say("first"), say("second")], then)), None);
+            for text in ["first", "second", last] {
+                let next = next_text(&mut machine);
+                assert!(next.contains(text), "{text}: {next}");
+                machine.waits = PendingResult::Nothing;
+            }
+        }
+    }
+
+    #[test]
+    fn documents_can_use_the_global_data_of_their_agent() {
+        let (mut machine, _) = started(DOCUMENT);
+        let main = json!([{"play": "say:${global_data.a} [${global_data.none}] ${vars.plan}"}]);
+        left(&mut machine, after(vec![json!({"sections": {"main": main}})], returns()));
+        assert!(next_text(&mut machine).contains("2 [] gold"));
+    }
+
+    #[test]
+    fn an_agent_of_a_document_has_its_own_state_and_the_first_agent_comes_back_with_its_words() {
+        let (mut machine, _) = started(DOCUMENT);
+        let main = json!([{"set": {"ai_response": "back"}}, {"ai": {"prompt": "I am the second.", "params": {"ai_model": "two"}}}]);
+        left(&mut machine, after(vec![json!({"sections": {"main": main}})], returns()));
+        let second = agent(machine.next().unwrap());
+        assert_eq!((&*second.name, seed(&second).saved), ("two", None));
+        left(&mut machine, after(vec![json!({"sections": {"main": [{"play": "say:inner"}]}})], returns()));
+        assert!(next_text(&mut machine).contains("inner"));
+        machine.resume(&FetchReason::Redirect).unwrap();
+        let second = agent(machine.next().unwrap());
+        assert!(&*second.name == "two" && seed(&second).saved.is_some());
+        left(&mut machine, ended(None));
+        let first = agent(machine.next().unwrap());
+        assert!(&*first.name == "shop" && seed(&first).saved.is_some());
+        assert_eq!(first.history.len(), 1);
+        left(&mut machine, ended(None));
+        assert!(next_text(&mut machine).contains("success"));
+    }
+
+    #[test]
+    fn agents_in_documents_of_agents_without_end_do_not_fill_the_memory() {
+        let (mut machine, _) = started(DOCUMENT);
+        let main = json!([{"ai": {"prompt": "x"}}, {"play": "say:x"}]);
+        for _ in 0..20 {
+            left(&mut machine, after(vec![json!({"sections": {"main": main}})], returns()));
+            agent(machine.next().unwrap());
+        }
+        assert_eq!(machine.memory.away.len(), MAX_AWAY);
+    }
+
+    #[test]
     fn a_wrong_document_of_a_function_is_a_warning_and_the_agent_comes_back() {
         let (mut machine, _) = started(DOCUMENT);
         let document = json!({"sections": {"main": [{"execute_rpc": {"method": "dial"}}]}});
-        left(&mut machine, ended(Some(Continuation::Return { document, saved: Box::default() })));
+        left(&mut machine, after(vec![document], returns()));
         assert!(seed(&agent(machine.next().unwrap())).saved.is_some());
         assert_eq!(machine.warnings().len(), 1);
     }

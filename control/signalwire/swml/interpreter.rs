@@ -167,7 +167,7 @@ pub(super) struct Interpreter {
     pub(super) context: CallContext,
     pub(super) waits: PendingResult,
     pub(super) jobs: Jobs,
-    /// The data that the agents of the call leave for the next one.
+    /// The data of the agents of the call.
     #[serde(default)]
     pub(super) memory: AgentMemory,
     transfers: u32,
@@ -650,6 +650,11 @@ impl Interpreter {
         Document::read(text)
     }
 
+    /// Number of sections and conditions in which the running step is.
+    pub(super) fn depth(&self) -> usize {
+        self.frames.len()
+    }
+
     /// Lets the step that started last start again when the section that the script enters next has ended.
     pub(super) fn repeat_step(&mut self) {
         if let Some(frame) = self.frames.last_mut() {
@@ -728,7 +733,7 @@ impl Scope for Interpreter {
             "call" => Found::Object(&self.context.call),
             "params" => Found::Value(self.params()?),
             _ => {
-                let places = [&self.vars, &self.envs, &self.context.call];
+                let places = [&self.vars, &self.envs, &self.context.call, &self.memory.names];
                 // If the budget is used up, the script ends after this step.
                 places.iter().try_for_each(|place| self.budget.spend(place.len())).ok()?;
                 Found::Value(places.into_iter().find_map(|place| place.get(name))?)

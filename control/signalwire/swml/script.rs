@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tandem_accounts::Account;
 use tandem_call::Target;
+use tandem_call::conversation::AgentSpec;
 use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, FetchReason, Scope};
 use tandem_call::program::instruction::{Instruction, Program, RejectReason, Warning};
 use tandem_call::snapshot::{self, CallSnapshotError};
@@ -31,6 +32,8 @@ const VERSION: u8 = 1;
 const NO_NUMBER: u32 = 0;
 /// Maximum size of the answer to the `request` method, in octets.
 const MAX_RESPONSE_OCTETS: usize = 1024 * 1024;
+/// Maximum number of agents of earlier scripts whose reports are due at the end of the leg.
+const MAX_ABSENT: usize = 8;
 /// Maximum number of methods in a document of sounds. Such a document is played in a loop.
 const MAX_SOUNDS: usize = 100;
 
@@ -40,6 +43,9 @@ pub(super) struct LegScript {
     machine: Option<Interpreter>,
     /// The request of the leg that the script received last.
     fetch: Option<FetchId>,
+    /// Agents of earlier scripts of the leg that waited for a document when another script began.
+    #[serde(default)]
+    absent: Vec<AgentSpec>,
     /// The data with which the script will start. This field is set while the first document is being fetched.
     begins: Option<Beginning>,
 }
@@ -120,6 +126,12 @@ impl Script for LegScript {
         self.go_on(fetch)
     }
 
+    fn take_absent_agents(&mut self) -> Vec<AgentSpec> {
+        let mut agents = std::mem::take(&mut self.absent);
+        agents.extend(self.machine.iter_mut().flat_map(|machine| machine.memory.take_absent()));
+        agents
+    }
+
     fn write(&self) -> Result<Vec<u8>, CallSnapshotError> {
         snapshot::write(VERSION, self)
     }
@@ -138,7 +150,10 @@ impl LegScript {
         match Interpreter::read(text, envs) {
             Ok(mut machine) => {
                 machine.context = call_context;
-                self.machine = Some(machine);
+                if let Some(mut earlier) = self.machine.replace(machine) {
+                    let room = MAX_ABSENT.saturating_sub(self.absent.len());
+                    self.absent.extend(earlier.memory.take_absent().into_iter().take(room));
+                }
                 self.go_on(fetch)
             }
             Err(fault) => failed(&fault),

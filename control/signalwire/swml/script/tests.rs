@@ -152,10 +152,12 @@ fn outcome(instructions: &[Instruction], outcomes: Outcomes) -> FetchReason {
 fn conversed(converse: &Converse, succeeds: bool) -> FetchReason {
     let ConversationTarget::Agent(agent) = &converse.spec.with else { panic!("{converse:?}") };
     let seed: Seed = serde_json::from_str(agent.script.as_deref().unwrap()).unwrap();
-    let document = serde_json::json!({"sections": {"main": [{"play": "say:aside ${n}"}]}});
-    let then = seed.saved.is_none().then(|| Continuation::Return { document, saved: Box::default() });
+    let document = serde_json::json!({"sections": {"main": [{"play": "say:aside ${n} ${global_data.known}"}]}});
+    let then = seed.saved.is_none().then(|| Continuation::Return(Box::default()));
+    let documents = then.iter().map(|_| document.clone()).collect();
     let global_data = seed.global_data.into_iter().chain([("known".to_owned(), true.into())]).collect();
-    let text = serde_json::to_string(&Outcome { then, global_data, warnings: Vec::new() }).ok();
+    let outcome = Outcome { documents, then, global_data, persists: true, warnings: Vec::new() };
+    let text = serde_json::to_string(&outcome).ok();
     let failed = || StreamFault::Internal.because("no agent");
     let status = match succeeds {
         true => ConversationStatus::Ended(text),
