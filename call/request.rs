@@ -129,7 +129,12 @@ impl Call {
                 self.take_over(leg);
                 self.fetch(leg, target, FetchReason::Redirect);
             }
-            Command::Enqueue(instruction) => self.enqueue(leg, *instruction)?,
+            Command::Enqueue(instruction) => {
+                if matches!(*instruction, Instruction::Converse(_)) && self.has_conversation(leg) {
+                    return Err(Refused::AlreadyRunning);
+                }
+                self.enqueue(leg, *instruction)?;
+            }
             command => return self.cx(leg).ok_or(Refused::NoSuchLeg)?.execute(command),
         }
         Ok(accepted)
@@ -288,12 +293,22 @@ impl Call {
         self.advance(leg);
     }
 
-    /// Ends the running conversation, then continues with the next instruction. Returns `false` if no conversation
-    /// runs.
+    /// Whether a conversation runs, or waits until the running instruction ends. An agent that has started a transfer waits.
+    fn has_conversation(&self, leg: LegId) -> bool {
+        let Some(runner) = self.leg_state(leg).map(|state| &state.runner) else { return false };
+        matches!(runner.running, Some(Running::Converse(_)))
+            || runner.queue.iter().any(|instruction| matches!(instruction, Instruction::Converse(_)))
+    }
+
+    /// Ends the running conversation, then continues with the next instruction. A conversation that waits does not begin.
+    /// Returns `false` if there is no conversation.
     fn stop_conversation(&mut self, leg: LegId) -> bool {
         let converses = |running: &mut Running| matches!(running, Running::Converse(_));
-        let Some(running) = self.leg_state_mut(leg).and_then(|state| state.runner.running.take_if(converses)) else {
-            return false;
+        let Some(state) = self.leg_state_mut(leg) else { return false };
+        let Some(running) = state.runner.running.take_if(converses) else {
+            let before = state.runner.queue.len();
+            state.runner.queue.retain(|instruction| !matches!(instruction, Instruction::Converse(_)));
+            return state.runner.queue.len() < before;
         };
         running.abort(self, leg, Abort::Stopped);
         self.advance(leg);

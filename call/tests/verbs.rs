@@ -703,6 +703,33 @@ fn a_request_to_a_conversation_reaches_the_conversation_that_runs() {
 }
 
 #[test]
+fn a_request_for_a_second_conversation_is_refused_until_the_first_one_has_ended() {
+    let start = || Command::Enqueue(Box::new(converse()));
+    let mut script = CallScript::commanded();
+    script.request(Command::Enqueue(Box::new(Instruction::Play(file("a"))))).unwrap();
+    // The first conversation waits for the end of the file, then runs.
+    script.request(start()).unwrap();
+    assert_eq!(script.request(start()), Err(Refused::AlreadyRunning));
+    script.play_ends(script.leg());
+    assert_eq!(script.conversations.len(), 1);
+    assert_eq!(script.request(start()), Err(Refused::AlreadyRunning));
+    script.request(Command::StopConversation).unwrap();
+    script.request(start()).unwrap();
+    assert_eq!(script.conversations.len(), 1);
+}
+
+#[test]
+fn a_conversation_that_waits_does_not_begin_after_it_was_stopped() {
+    let mut script = CallScript::commanded();
+    script.request(Command::Enqueue(Box::new(Instruction::Play(file("a"))))).unwrap();
+    script.request(Command::Enqueue(Box::new(converse()))).unwrap();
+    script.request(Command::StopConversation).unwrap();
+    assert_eq!(script.request(Command::StopConversation), Err(Refused::NotRunning));
+    script.play_ends(script.leg());
+    assert!(script.conversations.is_empty());
+}
+
+#[test]
 fn partial_results_of_a_conversation_are_reported_and_it_goes_on() {
     let mut script = CallScript::runs(vec![converse()]);
     let leg = script.leg();

@@ -11,7 +11,8 @@
 //! is stored in the inventory as a resource. The id of this resource is derived from the entry in the file. After the
 //! deletion of the stored resource, the settings in the file apply again.
 //!
-//! An account has at most [`MAX_ROWS`] resources of each kind. Further resources are refused.
+//! An account has at most [`MAX_ROWS`] resources of each kind, and at most [`MAX_AGENTS`] voice agents. Further resources are
+//! refused.
 
 mod resource_cache;
 
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use tandem_call::conversation::AgentSpec;
 use tandem_call::route::Decision;
 use tandem_call::{Callback, Method, StatusEvent, Target};
 use tandem_host::hash;
@@ -29,9 +31,12 @@ use tandem_store::resources::Resource;
 use tandem_store::{Store, StoreError};
 
 pub use self::resource_cache::{InventoryError, InventoryItem, ResourceCache};
+use crate::agent_program;
 
 /// Maximum number of resources of each kind in one account.
 pub const MAX_ROWS: usize = 10_000;
+/// Maximum number of stored voice agents in one account. Their definitions are larger than all other resources.
+pub const MAX_AGENTS: usize = 200;
 
 /// The inventory of all accounts. The server has one inventory.
 #[derive(Debug, Default)]
@@ -235,6 +240,8 @@ pub struct Voice {
     pub status_callback_method: Method,
     /// Maximum time in seconds for the response of the application. `None` means the value of the dialect.
     pub timeout: Option<u8>,
+    /// The name of the voice agent that answers a call, if there is no `url`.
+    pub agent: Option<Arc<str>>,
 }
 
 impl Voice {
@@ -248,9 +255,14 @@ impl Voice {
         target(self.fallback_url.as_ref(), self.fallback_method)
     }
 
-    /// Returns the decision for a call that runs the document. Returns `None` if there is no URL of a document.
+    /// Returns the decision for a call that runs the document, or that talks with the agent. Returns `None` if there is
+    /// neither.
     pub(crate) fn decision(&self) -> Option<Decision> {
-        Some(Decision::Document { target: self.document()?, fallback: self.fallback() })
+        let talk = |name: &Arc<str>| agent_program(AgentSpec { name: Arc::clone(name), ..AgentSpec::default() });
+        match self.document() {
+            Some(target) => Some(Decision::Document { target, fallback: self.fallback() }),
+            None => self.agent.as_ref().map(talk).map(Decision::Program),
+        }
     }
 
     /// Returns the callback for the notice of a call's end.
@@ -278,6 +290,7 @@ impl From<&Application> for Voice {
             status_callback: application.status_callback.clone(),
             status_callback_method: Method::Post,
             timeout: application.webhook_timeout_secs,
+            agent: None,
         }
     }
 }
@@ -292,6 +305,7 @@ impl From<&NumberConfig> for Voice {
             status_callback: number.status_callback.clone(),
             status_callback_method: number.status_callback_method,
             timeout: None,
+            agent: None,
         }
     }
 }
@@ -322,6 +336,7 @@ impl InventoryItem for OutboundProfile {
 
 impl InventoryItem for StoredAgent {
     const WORD: &'static str = "agent";
+    const MOST: usize = MAX_AGENTS;
 
     fn key(row: &Resource<Self>) -> String {
         row.details.id.clone()
@@ -400,6 +415,39 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_number_has_one_owner_and_survives_a_restart() {
         on_each_database(one_holder).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_account_has_at_most_200_voice_agents() {
+        on_each_database(many_agents).await;
+    }
+
+    async fn many_agents(store: Store) {
+        let agent = |account: &str, number: usize| {
+            let details = StoredAgent { id: format!("{account}-{number}"), ..StoredAgent::default() };
+            Resource::new(&AccountName::new(account), "", details)
+        };
+        let agents = Inventory::default().agents;
+        for number in 0..MAX_AGENTS {
+            agents.put(&store, agent("acme", number)).await.unwrap();
+        }
+        assert!(matches!(agents.put(&store, agent("acme", MAX_AGENTS)).await, Err(InventoryError::Full)));
+        // A change is no further agent, and another account has its own limit.
+        let first = agents.find("acme-0").unwrap();
+        agents.put(&store, changed(&first)).await.unwrap();
+        agents.put(&store, agent("other", 0)).await.unwrap();
+    }
+
+    #[test]
+    fn an_application_without_a_document_can_have_a_voice_agent() {
+        let agent = |url: Option<&str>| Voice {
+            url: url.map(Arc::from),
+            agent: Some("assistant-1".into()),
+            ..Voice::default()
+        };
+        let Some(Decision::Program(program)) = agent(None).decision() else { panic!() };
+        assert!(format!("{program:?}").contains("assistant-1"));
+        assert!(matches!(agent(Some("http://app/")).decision(), Some(Decision::Document { .. })));
     }
 
     async fn one_holder(store: Store) {

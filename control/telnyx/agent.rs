@@ -10,38 +10,46 @@ use tandem_call::leg::LegInfo;
 use super::id;
 use super::webhook::{calling_party_type, parties};
 
-/// The event type and the payload. The payload has only the members that are specific to this event. `None` if Telnyx
-/// has no webhook for this event.
-pub(super) fn event_type_and_payload(leg: &LegInfo, facts: &ConversationFacts) -> Option<(&'static str, Value)> {
-    match &facts.agent {
-        Some(agent) if agent.spec.collect_schema.is_some() => gather(leg, facts, agent),
-        agent => conversation(leg, facts, agent.as_ref()),
+/// The event types and the payloads. The payloads have only the members that are specific to the events. The list is empty
+/// if Telnyx has no webhook for this event.
+pub(super) fn event_types_and_payloads(leg: &LegInfo, facts: &ConversationFacts) -> Vec<(&'static str, Value)> {
+    let agent = facts.agent.as_ref();
+    if let (ConversationStatus::Utterance(_), Some(agent)) = (&facts.status, agent) {
+        let history = json!({ "message_history": messages(&agent.utterances) });
+        let updated = agent.spec.reports_utterances.then(|| parties(leg, history));
+        return updated.map(|extra| ("call.ai_gather.message_history_updated", extra)).into_iter().collect();
+    }
+    match agent.filter(|agent| agent.spec.collect_schema.is_some()) {
+        Some(agent) => gather(leg, facts, agent),
+        None => conversation(leg, facts, agent).into_iter().collect(),
     }
 }
 
-/// The webhooks of an agent that collects values.
-fn gather(leg: &LegInfo, facts: &ConversationFacts, agent: &AgentFacts) -> Option<(&'static str, Value)> {
+/// The webhooks of an agent that collects values. The end of the collection is also the end of a conversation.
+fn gather(leg: &LegInfo, facts: &ConversationFacts, agent: &AgentFacts) -> Vec<(&'static str, Value)> {
     let history = messages(&agent.utterances);
-    Some(match &facts.status {
-        ConversationStatus::Utterance(_) if agent.spec.reports_utterances => {
-            ("call.ai_gather.message_history_updated", parties(leg, json!({ "message_history": history })))
-        }
-        ConversationStatus::Started | ConversationStatus::Utterance(_) => return None,
-        ConversationStatus::PartialResult(values) => {
-            let values: Map<String, Value> = serde_json::from_str(values).ok()?;
+    let values = |text: &str| serde_json::from_str::<Map<String, Value>>(text);
+    let (result, status) = match &facts.status {
+        ConversationStatus::Started | ConversationStatus::Utterance(_) => return Vec::new(),
+        ConversationStatus::PartialResult(text) => {
+            let Ok(values) = values(text) else { return Vec::new() };
             let extra = json!({ "message_history": history, "partial_results": values });
-            ("call.ai_gather.partial_results", parties(leg, extra))
+            return vec![("call.ai_gather.partial_results", parties(leg, extra))];
         }
-        ConversationStatus::Ended(Some(values)) => {
-            ("call.ai_gather.ended", gathered(leg, serde_json::from_str(values).ok()?, "valid", history))
-        }
+        ConversationStatus::Ended(Some(text)) => match values(text) {
+            Ok(values) => (values, "valid"),
+            Err(_) => (Map::new(), "invalid"),
+        },
         ConversationStatus::Ended(None) | ConversationStatus::Completed | ConversationStatus::Failed { .. } => {
-            ("call.ai_gather.ended", gathered(leg, Map::new(), "invalid", history))
+            (Map::new(), "invalid")
         }
-    })
+    };
+    let gathered = parties(leg, json!({ "result": result, "status": status, "message_history": history }));
+    let ended = ended(leg, facts, Some(agent), &facts.status);
+    vec![("call.ai_gather.ended", gathered), ("call.conversation.ended", ended)]
 }
 
-/// The webhooks of a conversation with an assistant, or with an application (`agent` is `None`).
+/// The webhook of a conversation with an assistant, or with an application (`agent` is `None`).
 fn conversation(leg: &LegInfo, facts: &ConversationFacts, agent: Option<&AgentFacts>) -> Option<(&'static str, Value)> {
     match (&facts.status, agent) {
         (ConversationStatus::Utterance(_) | ConversationStatus::PartialResult(_), _) => None,
@@ -69,12 +77,8 @@ fn conversation_id(facts: &ConversationFacts, agent: Option<&AgentFacts>) -> Str
     id::uuid_v4(agent.and_then(|agent| agent.spec.conversation).unwrap_or(facts.id.0))
 }
 
-fn gathered(leg: &LegInfo, result: Map<String, Value>, status: &str, history: Vec<Value>) -> Value {
-    parties(leg, json!({ "result": result, "status": status, "message_history": history }))
-}
-
 fn ended(leg: &LegInfo, facts: &ConversationFacts, agent: Option<&AgentFacts>, status: &ConversationStatus) -> Value {
-    let extra = json!({
+    let mut extra = json!({
         "assistant_id": agent.map(|agent| &agent.spec.name),
         "calling_party_type": calling_party_type(leg),
         "conversation_id": conversation_id(facts, agent),
@@ -87,6 +91,10 @@ fn ended(leg: &LegInfo, facts: &ConversationFacts, agent: Option<&AgentFacts>, s
         "tts_provider": null,
         "tts_voice_id": agent.and_then(|agent| agent.spec.voice.as_deref()),
     });
+    // Only the application knows the dialogue of a conversation with an application.
+    if let (Some(agent), Some(extra)) = (agent, extra.as_object_mut()) {
+        extra.insert("messages".to_owned(), messages(&agent.utterances).into());
+    }
     parties(leg, extra)
 }
 
@@ -148,8 +156,12 @@ mod tests {
         ConversationFacts { id: ConversationId(5), status, duration: Duration::from_millis(2_900), agent }
     }
 
+    fn webhooks(status: ConversationStatus, spec: Option<AgentSpec>) -> Vec<(&'static str, Value)> {
+        event_types_and_payloads(&fixture::leg(), &facts(status, spec))
+    }
+
     fn webhook(status: ConversationStatus, spec: Option<AgentSpec>) -> Option<(&'static str, Value)> {
-        event_type_and_payload(&fixture::leg(), &facts(status, spec))
+        webhooks(status, spec).into_iter().next()
     }
 
     fn gather() -> Option<AgentSpec> {
@@ -176,7 +188,8 @@ mod tests {
             let schema = &document["components"]["schemas"][schema]["properties"];
             assert_eq!(schema["event_type"]["enum"], json!([event_type]));
             let members = &fixture::resolve(&document, &schema["payload"])["properties"];
-            for name in payload.as_object().unwrap().keys() {
+            // The description is older than the types of the SDK, which have `messages`.
+            for name in payload.as_object().unwrap().keys().filter(|name| *name != "messages") {
                 assert!(!members[name].is_null(), "{event_type} has no {name}");
             }
         }
@@ -186,6 +199,33 @@ mod tests {
     fn partial_results_have_the_values_and_the_messages_so_far() {
         let (_, payload) = webhook(ConversationStatus::PartialResult(r#"{"age":29}"#.into()), gather()).unwrap();
         assert_eq!(payload["partial_results"], json!({ "age": 29 }));
+        assert_eq!(payload["message_history"][1], json!({ "role": "user", "content": "29." }));
+    }
+
+    #[test]
+    fn the_end_of_a_gather_is_also_the_end_of_its_conversation() {
+        for (status, result) in [
+            (ConversationStatus::Ended(Some(r#"{"age":29}"#.into())), "valid"),
+            (ConversationStatus::Ended(None), "invalid"),
+            (ConversationStatus::Ended(Some("29".into())), "invalid"),
+            (failed(false), "invalid"),
+        ] {
+            let both = webhooks(status, gather());
+            let [(gather, gathered), (conversation, ended)] = &both[..] else { panic!("{both:?}") };
+            assert_eq!((*gather, *conversation), ("call.ai_gather.ended", "call.conversation.ended"));
+            assert_eq!(gathered["status"], result);
+            assert_eq!(ended["messages"], gathered["message_history"]);
+            assert_eq!(ended["conversation_id"], id::uuid_v4(5));
+        }
+    }
+
+    #[test]
+    fn the_message_history_of_an_assistant_is_reported_to_an_application_that_wants_it() {
+        let line = || ConversationStatus::Utterance(Utterance { by_agent: false, text: "29.".into() });
+        let spec = |reports_utterances| Some(AgentSpec { reports_utterances, ..AgentSpec::default() });
+        assert_eq!(webhook(line(), spec(false)), None);
+        let (event_type, payload) = webhook(line(), spec(true)).unwrap();
+        assert_eq!(event_type, "call.ai_gather.message_history_updated");
         assert_eq!(payload["message_history"][1], json!({ "role": "user", "content": "29." }));
     }
 

@@ -8,6 +8,7 @@
 #![allow(clippy::indexing_slicing, reason = "an absent member of a JSON value is null")]
 
 pub(crate) mod tool;
+pub(crate) mod variables;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use http::Method;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tandem_accounts::Account;
-use tandem_call::leg::{Direction, LegInfo};
+use tandem_call::leg::LegInfo;
 use tandem_dialect::agent::{
     AgentAction, AgentScript, AgentSettings, AgentTimes, Opening, Request, Response, ScriptCall, ScriptRequest,
     ScriptResult, ScriptStep, ScriptTool, ToolFault, TurnSettings,
@@ -26,6 +27,7 @@ use tandem_dialect::agent::{
 use tandem_dialect::script::Timeouts;
 
 use self::tool::{Called, Tool};
+use self::variables::Variables;
 use super::{id, sign, time};
 
 /// Id of the request for variables at the start of the conversation.
@@ -34,19 +36,16 @@ const VARIABLES: &str = "dynamic_variables";
 const VARIABLES_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// Maximum size of a web server's answer, in octets.
 pub(crate) const LARGEST_ANSWER: usize = 256 * 1024;
-/// Maximum number of variables.
-const MAX_VARIABLES: usize = 200;
-/// Maximum length of a variable's value, in characters.
-const LONGEST_VARIABLE: usize = 8 * 1024;
+/// Maximum number of words and phrases that the caller is likely to say.
+const MAX_HINTS: usize = 100;
 /// The greeting with which the model writes the first words.
 const MODEL_GREETING: &str = "<assistant-speaks-first-with-model-generated-message>";
+/// The input with which the model writes the first words, after the request for variables.
+const CALL_BEGINS: &str = "[The call has begun.]";
 /// Name of the tool that ends a conversation whose purpose is to collect values.
 const COLLECTED: &str = "collected";
 /// Name of the tool that reports the values so far.
 const COLLECTED_SO_FAR: &str = "collected_so_far";
-
-/// The values of dynamic variables, by name.
-pub(crate) type Variables = BTreeMap<String, String>;
 
 /// The script of one assistant in one conversation.
 pub struct Assistant {
@@ -55,6 +54,9 @@ pub struct Assistant {
     greeting: Option<String>,
     tools: Vec<Tool>,
     variables: Variables,
+    /// The values that take precedence over those of a web server: of the request, of the SIP header fields, and the facts
+    /// about the call.
+    precedence: [Value; 3],
     variables_url: Option<(String, Duration)>,
     /// The JSON schema of the values to collect.
     collect: Option<Value>,
@@ -62,13 +64,13 @@ pub struct Assistant {
     definition: Value,
     /// The names of the webhook tools whose requests run, by the id of the tool call.
     running: BTreeMap<String, String>,
-    facts: Map<String, Value>,
 }
 
 impl Assistant {
     /// Creates the script from its definition: an assistant, or `{"assistant": {...}, "variables": {...}, "collect":
-    /// {...}, "partial_results": false}`. All members besides `assistant` are optional. `assistant` is an assistant as in `/v2/ai/assistants`. `variables` has the values of this
-    /// conversation. `collect` is the JSON schema of values that the agent asks for.
+    /// {...}, "partial_results": false}`. All members besides `assistant` are optional. `assistant` is an assistant as in
+    /// `/v2/ai/assistants`. `variables` has the values of this conversation. `collect` is the JSON schema of values that
+    /// the agent asks for.
     ///
     /// # Errors
     /// Returns the reason why the definition is not valid.
@@ -79,14 +81,16 @@ impl Assistant {
         }
         let assistant = &definition["assistant"];
         let text = |name: &str| assistant[name].as_str().unwrap_or_default().to_owned();
-        let mut facts = facts(leg);
+        let mut facts = variables::facts(leg);
         if let Some(id) = assistant["id"].as_str() {
             facts.insert("assistant_id".to_owned(), id.into());
         }
-        let mut variables = Variables::new();
-        add_variables(&mut variables, &assistant["dynamic_variables"]);
-        add_variables(&mut variables, &definition["variables"]);
-        add_variables(&mut variables, &Value::Object(facts.clone()));
+        let headers = Value::Object(variables::of_headers(leg));
+        let precedence = [headers, definition["variables"].clone(), Value::Object(facts)];
+        // The present time is set before each use. Only the greeting may need the time before.
+        let mut variables = Variables::new(leg.answered_at.unwrap_or(leg.created_at));
+        variables.add(&assistant["dynamic_variables"]);
+        precedence.iter().for_each(|values| variables.add(values));
         let given = assistant["tools"].as_array().map(Vec::as_slice).unwrap_or_default();
         let tools = given.iter().map(Tool::parse).collect::<Result<Vec<_>, _>>()?;
         let url = assistant["dynamic_variables_webhook_url"].as_str().filter(|url| !url.is_empty());
@@ -97,22 +101,33 @@ impl Assistant {
             greeting: assistant["greeting"].as_str().map(str::to_owned),
             tools,
             variables,
+            precedence,
             variables_url: url.map(|url| (url.to_owned(), timeout.unwrap_or(VARIABLES_TIMEOUT))),
             collect: definition.get("collect").filter(|schema| schema.is_object()).cloned(),
             reports_partial_results: definition["partial_results"].as_bool().unwrap_or(false),
             definition,
             running: BTreeMap::new(),
-            facts,
         })
     }
 
     fn opening(&self) -> Opening {
-        match self.greeting.as_deref().map(|text| filled(text, &self.variables)) {
+        let interruptions = &self.definition["assistant"]["interruption_settings"];
+        let interruptible = interruptions["disable_greeting_interruption"] != true;
+        match self.greeting.as_deref().map(|text| self.variables.filled(text)) {
             None => Opening::Configured,
             Some(text) if text.trim().is_empty() => Opening::WaitForCaller,
             Some(text) if text.trim() == MODEL_GREETING => Opening::Model,
-            Some(text) => Opening::Say { text, interruptible: true },
+            Some(text) => Opening::Say { text, interruptible },
         }
+    }
+
+    /// The words and phrases that the caller is likely to say, from the settings of the recognition.
+    fn hints(&self) -> Vec<String> {
+        let settings = &self.definition["assistant"]["transcription"]["settings"];
+        let texts = ["keyterm", "context"].iter().filter_map(|name| settings[*name].as_str());
+        let filled = texts.map(|text| self.variables.filled(text)).collect::<Vec<_>>().join(",");
+        let hints = filled.split(',').map(str::trim).filter(|hint| !hint.is_empty());
+        hints.take(MAX_HINTS).map(str::to_owned).collect()
     }
 
     /// The times in `telephony_settings`.
@@ -161,13 +176,14 @@ impl Assistant {
         let body = answer.ok().filter(|answer| (200..300).contains(&answer.status));
         let body: Option<Value> = body.and_then(|answer| serde_json::from_slice(&answer.body).ok());
         if let Some(body) = body {
-            add_variables(&mut self.variables, &body["dynamic_variables"]);
-            // The facts of the call take precedence.
-            add_variables(&mut self.variables, &Value::Object(self.facts.clone()));
+            self.variables.add(&body["dynamic_variables"]);
+            self.precedence.iter().for_each(|values| self.variables.add(values));
         }
         let greeting = match self.opening() {
             Opening::Say { text, .. } => Some(AgentAction::Say(text)),
-            _ => None,
+            // Nobody has spoken. Without an input, the model would not write the first words.
+            Opening::Model => Some(AgentAction::UserInput(CALL_BEGINS.to_owned())),
+            Opening::Configured | Opening::WaitForCaller => None,
         };
         ScriptStep::Result(ScriptResult { actions: greeting.into_iter().collect(), ..ScriptResult::default() })
     }
@@ -203,19 +219,27 @@ impl AgentScript for Assistant {
     fn settings(&self) -> AgentSettings {
         // The greeting waits for the variables.
         let opening = if self.variables_url.is_some() { Opening::WaitForCaller } else { self.opening() };
-        AgentSettings { opening, times: self.times(), ..AgentSettings::default() }
+        AgentSettings { opening, hints: self.hints(), times: self.times(), ..AgentSettings::default() }
     }
 
     fn begin(&mut self, now: Timestamp) -> Vec<ScriptRequest> {
+        self.variables.now = now;
         let Some((url, timeout)) = self.variables_url.clone() else { return Vec::new() };
-        let data = json!({ "event_type": "assistant.initialization", "occurred_at": time(now), "payload": self.facts });
+        let [.., facts] = &self.precedence;
+        let data = json!({
+            "record_type": "event",
+            "id": id::uuid_v4(rand::random()),
+            "event_type": "assistant.initialization",
+            "occurred_at": time(now),
+            "payload": facts,
+        });
         let body = json!({ "data": data }).to_string().into_bytes();
         let request = Self::signed(&self.account, Method::POST, url, Vec::new(), body, timeout, now);
         vec![ScriptRequest { id: VARIABLES.to_owned(), request }]
     }
 
     fn turn(&mut self, now: Timestamp) -> TurnSettings {
-        self.variables.insert("telnyx_current_time".to_owned(), time(now));
+        self.variables.now = now;
         let mut tools: Vec<ScriptTool> = self.tools.iter().map(|tool| tool.described(&self.variables)).collect();
         if let Some(schema) = &self.collect {
             tools.push(ScriptTool {
@@ -239,10 +263,11 @@ impl AgentScript for Assistant {
                 });
             }
         }
-        TurnSettings { prompt: filled(&self.prompt, &self.variables), tools, ..TurnSettings::default() }
+        TurnSettings { prompt: self.variables.filled(&self.prompt), tools, ..TurnSettings::default() }
     }
 
     fn call(&mut self, call: &ScriptCall, now: Timestamp) -> ScriptStep {
+        self.variables.now = now;
         if let Some(step) = self.collected(call) {
             return step;
         }
@@ -266,7 +291,8 @@ impl AgentScript for Assistant {
         }
     }
 
-    fn answered(&mut self, id: &str, answer: Result<&Response, String>, _now: Timestamp) -> ScriptStep {
+    fn answered(&mut self, id: &str, answer: Result<&Response, String>, now: Timestamp) -> ScriptStep {
+        self.variables.now = now;
         if id == VARIABLES && self.variables_url.is_some() {
             return self.take_variables(answer);
         }
@@ -281,8 +307,7 @@ impl AgentScript for Assistant {
             return ScriptStep::Result(ScriptResult { text, ..ScriptResult::default() });
         }
         if let Some(tool) = self.tools.iter().find(|tool| tool.name() == name) {
-            let stored = tool.stored(&answer.body);
-            add_variables(&mut self.variables, &Value::Object(stored));
+            self.variables.add(&Value::Object(tool.stored(&answer.body)));
         }
         ScriptStep::text(text)
     }
@@ -290,7 +315,7 @@ impl AgentScript for Assistant {
     /// The definition, with the present values of the variables and without a greeting.
     fn write(&self) -> Option<Arc<str>> {
         let mut definition = self.definition.clone();
-        definition["variables"] = json!(self.variables);
+        definition["variables"] = json!(self.variables.values());
         if let Some(assistant) = definition["assistant"].as_object_mut() {
             assistant.insert("greeting".to_owned(), "".into());
             assistant.remove("dynamic_variables_webhook_url");
@@ -305,49 +330,6 @@ impl AgentScript for Assistant {
 /// Returns the reason why the definition is not valid.
 pub fn script(account: &Account, leg: &LegInfo, definition: &str) -> Result<Box<dyn AgentScript>, String> {
     Ok(Box::new(Assistant::new(account, leg, definition)?))
-}
-
-/// The facts about the call that Telnyx publishes as variables.
-fn facts(leg: &LegInfo) -> Map<String, Value> {
-    let (agent, user) = match leg.direction {
-        Direction::Inbound => (&leg.to, &leg.from),
-        _ => (&leg.from, &leg.to),
-    };
-    let facts = [
-        ("telnyx_conversation_channel", "phone_call".to_owned()),
-        ("telnyx_agent_target", agent.to_string()),
-        ("telnyx_end_user_target", user.to_string()),
-        ("telnyx_call_from", leg.from.to_string()),
-        ("telnyx_call_to", leg.to.to_string()),
-        ("call_control_id", id::call_control_id(leg.id)),
-    ];
-    facts.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()
-}
-
-/// Adds the members of an object to the variables. A value that is not a text is written as JSON.
-pub(crate) fn add_variables(variables: &mut Variables, values: &Value) {
-    for (name, value) in values.as_object().into_iter().flatten() {
-        let text = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
-        if variables.len() < MAX_VARIABLES || variables.contains_key(name) {
-            variables.insert(name.clone(), text.chars().take(LONGEST_VARIABLE).collect());
-        }
-    }
-}
-
-/// Replaces each `{{name}}` in a text by the variable's value. Unknown names stay unchanged.
-pub(crate) fn filled(text: &str, variables: &Variables) -> String {
-    let (mut filled, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some((before, after)) = rest.split_once("{{") {
-        let Some((name, behind)) = after.split_once("}}") else { break };
-        filled.push_str(before);
-        match variables.get(name.trim()) {
-            Some(value) => filled.push_str(value),
-            None => filled.extend(["{{", name, "}}"]),
-        }
-        rest = behind;
-    }
-    filled.push_str(rest);
-    filled
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ impl Dialect for Telnyx {
     }
 
     fn webhook(&self, _account: &Account, event: &CallEvent, context: &Context) -> Vec<Notice> {
-        webhook::notice(event, context).into_iter().collect()
+        webhook::notices(event, context)
     }
 
     fn conference(&self, _account: &Account, event: &ConferenceEvent, context: &Context) -> Vec<Notice> {
@@ -144,9 +144,9 @@ impl Dialect for Telnyx {
     }
 }
 
-/// The `event_type` and `payload` of a call event's webhook. `None` if the event has no webhook.
-pub fn event_type_and_payload(event: &CallEvent, context: &Context) -> Option<(&'static str, serde_json::Value)> {
-    webhook::payload(event, context)
+/// The `event_type` and `payload` of each webhook for a call event. Most events have one webhook or none.
+pub fn event_types_and_payloads(event: &CallEvent, context: &Context) -> Vec<(&'static str, serde_json::Value)> {
+    webhook::payloads(event, context)
 }
 
 /// A time in Telnyx's format: `2018-02-02T22:25:27.521992Z`.

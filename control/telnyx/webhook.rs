@@ -28,10 +28,11 @@ use super::{agent, id, machine_detection, sign, time};
 /// The codecs of this server, in the order of this server's SDP offers.
 const OUR_CODECS: &str = "PCMU,PCMA";
 
-/// The webhook for a call event. `None` if Telnyx has no webhook for this event, or if the leg has no webhook URL.
-pub(super) fn notice(event: &CallEvent, context: &Context) -> Option<Notice> {
-    let (event_type, payload) = payload(event, context)?;
-    of_leg(&event.leg, event_type, event.at, payload)
+/// The webhooks for a call event. The list is empty if Telnyx has no webhook for this event, or if the leg has no webhook
+/// URL.
+pub(super) fn notices(event: &CallEvent, context: &Context) -> Vec<Notice> {
+    let notice = |(event_type, payload)| of_leg(&event.leg, event_type, event.at, payload);
+    payloads(event, context).into_iter().filter_map(notice).collect()
 }
 
 /// The webhook for a leg whose far end holds the call, or takes it up again.
@@ -116,7 +117,18 @@ pub(super) fn channels(channels: RecordingChannels) -> &'static str {
     }
 }
 
-pub(super) fn payload(event: &CallEvent, context: &Context) -> Option<(&'static str, Value)> {
+/// The event types and the payloads of the webhooks for a call event.
+pub(super) fn payloads(event: &CallEvent, context: &Context) -> Vec<(&'static str, Value)> {
+    let all = match &event.kind {
+        EventKind::Conversation(facts) => agent::event_types_and_payloads(&event.leg, facts),
+        _ => payload(event, context).into_iter().collect(),
+    };
+    all.into_iter().map(|(event_type, extra)| (event_type, merged(common(&event.leg), extra))).collect()
+}
+
+/// The event type and the payload of the only webhook for a call event. The payload has only the members that are specific
+/// to the event.
+fn payload(event: &CallEvent, context: &Context) -> Option<(&'static str, Value)> {
     let leg = &*event.leg;
     let (event_type, extra) = match &event.kind {
         EventKind::Initiated => ("call.initiated", initiated(leg)),
@@ -175,12 +187,12 @@ pub(super) fn payload(event: &CallEvent, context: &Context) -> Option<(&'static 
             }
             _ => return None,
         },
-        EventKind::Conversation(facts) => agent::event_type_and_payload(leg, facts)?,
         EventKind::Transcribed(transcript) => ("call.recording.transcription.saved", transcribed(leg, transcript)?),
         EventKind::Ringing { .. }
         | EventKind::Unbridged
         | EventKind::ConferenceJoined(_)
         | EventKind::ConferenceLeft(_)
+        | EventKind::Conversation(_)
         | EventKind::Dialed(_)
         | EventKind::FetchFailed { .. }
         | EventKind::GatherPartial { .. }
@@ -189,7 +201,7 @@ pub(super) fn payload(event: &CallEvent, context: &Context) -> Option<(&'static 
         | EventKind::Unsupported(_)
         | EventKind::Warned(_) => return None,
     };
-    Some((event_type, merged(common(leg), extra)))
+    Some((event_type, extra))
 }
 
 pub(super) fn common(leg: &LegInfo) -> Value {

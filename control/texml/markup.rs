@@ -111,7 +111,7 @@ pub static TEXML: Flavour = Flavour {
         "Tools" in ["AIGather", "Assistant"] Meaning::Part => {}
         "Tool" in ["Tools"] Meaning::Part => {}
         "AIAssistant" in ["Connect"] Meaning::Assistant => {
-            honoured: ["id"],
+            honoured: ["dynamicVariables", "id"],
             refused: [12200 "an agent talks with one leg" => ["join", "participantName", "participantRole"]],
         }
         "ConversationRelay" in ["Connect"] Meaning::Conversation => {

@@ -32,6 +32,10 @@ webhook_url = "http://127.0.0.1:9/voice"
 [[siprec]]
 name = "recorder"
 uri = "sip:{HOST}:9"
+[[agents]]
+name = "reception"
+prompt = "You answer the phone."
+model = {{ url = "http://127.0.0.1:9/v1" }}
 """ + "".join(
     f'[[number_pool]]\nnumber = "{first}"\nlast = "{last}"\ntype = "{kind}"\ncountry = "US"\nregion = "CA"\n'
     for kind, first, last in [("local", "+15551230100", "+15551230109"), ("toll_free", "+18005550100", "+18005550109")]
@@ -240,6 +244,11 @@ def tx_calls(run, scene):
     session = run.do("StartTeXMLSiprecSession", {"ConnectorName": "recorder", "Name": "one"}, **here)["sid"]
     run.do("UpdateTeXMLSiprecSession", {"Status": "stopped"}, siprec_sid=session, **here)
     tx_end(run, sid, called)
+    called = scene.answers()
+    body = {"To": called.uri, "From": FROM, "AIAssistantId": "reception"}
+    sid = run.do("InitiateTexmlAICall", body, connection_id=APPLICATION)["call_sid"]
+    run.becomes("GetTexmlCall", "in-progress", call_sid=sid)
+    tx_end(run, sid, called)
 
 
 def tx_conferences(run, scene):
@@ -334,7 +343,7 @@ def test_unsupported_operations_have_one_error_and_are_in_the_docs(member, runs,
         else:
             assert (status, body["errors"][0]["code"]) == (422, "10038"), (name, status, body)
         right += 1
-    for word in {"signalwire": ["messages", "faxes", "LamlBins"], "texml": ["secrets", "AI calls"]}[member]:
+    for word in {"signalwire": ["messages", "faxes", "LamlBins"], "texml": ["secrets"]}[member]:
         assert word in docs, word
     score("refused", right, len(names))
 

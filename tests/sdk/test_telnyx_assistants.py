@@ -10,9 +10,10 @@ from harness.audio import RATE, chatter
 from harness.models import Engines
 from harness.party import Party
 from harness.phone import callee, caller
-from harness.telnyx_app import CONNECTION, NUMBER, TEXML_NUMBER, called_party, serve, texml_number
+from harness.telnyx_app import CONNECTION, NUMBER, TEXML, TEXML_NUMBER, called_party, serve, texml_number
 
 HELLO = "Good evening, this is the bicycle shop."
+SHOP = "+15551230003"  # a number without a connection: the agent of the configuration answers it
 SCHEMA = {
     "type": "object",
     "properties": {"age": {"type": "integer"}, "city": {"type": "string"}},
@@ -30,6 +31,10 @@ def engines():
 @pytest.fixture(scope="module")
 def settings(module_webapp, engines):
     return f"""{texml_number(module_webapp)}
+[[numbers]]
+number = "{SHOP}"
+account = "acme"
+agent = "reception"
 {engines.speech}[[agents]]
 name = "reception"
 prompt = "You answer the phone."
@@ -78,7 +83,7 @@ def hang_up(app, called):
     called.phone.finish()
 
 
-def test_assistants_are_stored_listed_changed_cloned_and_deleted(assistants):
+def test_assistants_are_stored_listed_changed_cloned_and_deleted(app, assistants):
     made = assistants.create(
         name="Shop", instructions="Sell bicycles.", model="reception", greeting=HELLO, description="A shop", tags=["a"],
         dynamic_variables={"name": "friend"}, tools=[{"type": "hangup", "hangup": {"description": "Say goodbye first."}}],
@@ -91,6 +96,9 @@ def test_assistants_are_stored_listed_changed_cloned_and_deleted(assistants):
     assert assistants.retrieve(made.id) == made
     changed = assistants.update(made.id, greeting="Hi.", description="Another shop")
     assert (changed.greeting, changed.description, changed.instructions) == ("Hi.", "Another shop", "Sell bicycles.")
+    # Telnyx's samples change assistants with PATCH.
+    patched = app.client.patch(f"/ai/assistants/{made.id}", cast_to=object, body={"telephony_settings": {"user_idle_reply_secs": 5}})
+    assert patched["telephony_settings"] == made.telephony_settings.model_dump(exclude_unset=True) | {"user_idle_reply_secs": 5}
     copy = assistants.clone(made.id)
     assert copy.id != made.id and copy.instructions == "Sell bicycles."
     listed = assistants.list()
@@ -112,6 +120,8 @@ def test_services_that_only_telnyx_hosts_are_refused_with_one_clear_error(app, a
     with refused:
         app.client.ai.conversations.insights.list()
     with refused:
+        app.client.ai.assistants.tags.list()
+    with refused:
         assistants.create(name="a", instructions="b", insight_settings={"insight_group_id": "1"})
     with refused:
         assistants.create(name="a", instructions="b", mcp_servers=[{"id": "1"}])
@@ -120,6 +130,17 @@ def test_services_that_only_telnyx_hosts_are_refused_with_one_clear_error(app, a
     with pytest.raises(telnyx.UnprocessableEntityError, match="10004"):
         assistants.create(name="a", instructions="")
     assert assistants.list().data == []
+
+
+def test_a_question_goes_to_the_model_of_an_agent(app, engines):
+    engines.model.answer = lambda messages: "We open at nine."
+    for path in ("/ai/chat/completions", "/ai/openai/chat/completions"):
+        body = {"model": "openai/gpt-4o", "messages": [{"role": "user", "content": "When do you open?"}], "temperature": 0.5}
+        said = app.client.post(path, cast_to=object, body=body)
+        assert said["choices"][0]["message"]["content"] == "We open at nine."
+    assert engines.model.asked[-1]["messages"] == body["messages"] and "model" not in engines.model.asked[-1]
+    with pytest.raises(telnyx.UnprocessableEntityError, match="10038"):
+        app.client.post("/ai/chat/completions", cast_to=object, body=body | {"stream": True})
 
 
 def test_a_stored_assistant_talks_calls_a_web_server_and_hangs_up(app, assistants, called, engines, module_webapp):
@@ -171,6 +192,45 @@ def test_a_stored_assistant_talks_calls_a_web_server_and_hangs_up(app, assistant
     assert {tool["function"]["name"] for tool in engines.model.asked[0]["tools"]} == {"hangup", "stock"}
 
 
+def test_a_call_has_one_assistant_or_conversation_relay_at_a_time(app, called, engines):
+    app.actions.start_ai_assistant(called.leg, assistant={"id": "reception"})
+    engines.voice.wait_until_heard(called.rtp, "Good morning.")
+    for start in (
+        lambda: app.actions.start_ai_assistant(called.leg, assistant={"id": "reception"}),
+        lambda: app.actions.gather_using_ai(called.leg, parameters=SCHEMA),
+        lambda: app.actions.start_conversation_relay(called.leg, url="ws://127.0.0.1:9/"),
+    ):
+        with pytest.raises(telnyx.UnprocessableEntityError, match="90061"):
+            start()
+    app.actions.stop_ai_assistant(called.leg)
+    app.wait("call.conversation.ended", called.leg)
+    app.actions.start_ai_assistant(called.leg, assistant={"id": "reception"})
+    app.wait("call.conversation.created", called.leg, count=2)
+    hang_up(app, called)
+
+
+def test_a_greeting_waits_for_the_variables_of_a_web_server_and_is_said_once(app, assistants, called, engines, module_webapp):
+    module_webapp.on("/variables", lambda: {"dynamic_variables": {"name": "nobody", "town": "Rome"}})
+    made = assistants.create(
+        name="Shop", instructions="x", greeting="Hello.", dynamic_variables_webhook_url=module_webapp.url + "/variables",
+    )
+    app.actions.start_ai_assistant(
+        called.leg, greeting="Hello {{name}} in {{town}}.", send_message_history_updates=True,
+        assistant={"id": made.id, "dynamic_variables": {"name": "Ann"}},
+    )
+    # The values of the request take precedence.
+    engines.voice.wait_until_heard(called.rtp, "Hello Ann in Rome.")
+    engines.model.answer = lambda messages: "Yes."
+    say(called, engines, "Hello?", "Hello Ann in Rome.")
+    engines.voice.wait_until_heard(called.rtp, "Yes.")
+    history = app.wait("call.ai_gather.message_history_updated", called.leg, count=2)["message_history"]
+    expected = [{"role": "assistant", "content": "Hello Ann in Rome."}, {"role": "user", "content": "Hello?"}]
+    assert history == expected
+    app.actions.stop_ai_assistant(called.leg)
+    assert app.wait("call.conversation.ended", called.leg)["messages"][:2] == expected
+    hang_up(app, called)
+
+
 def test_messages_are_added_to_a_running_conversation(app, called, engines):
     engines.model.answer = lambda messages: "We open at nine." if messages[-1]["content"] == "When do you open?" else "Yes."
     with pytest.raises(telnyx.UnprocessableEntityError, match="no conversation with an AI assistant"):
@@ -202,6 +262,8 @@ def test_values_are_reported_as_soon_as_they_are_known(app, called, engines):
     say(called, engines, "In Paris.", "And where do you live?")
     ended = app.wait("call.ai_gather.ended", called.leg)
     assert (ended["status"], ended["result"]) == ("valid", {"age": 29, "city": "Paris"})
+    # The end of a gather is also the end of a conversation.
+    assert app.wait("call.conversation.ended", called.leg)["messages"] == ended["message_history"]
     hang_up(app, called)
 
 
@@ -228,6 +290,54 @@ def test_an_inbound_call_is_answered_by_an_assistant(app, server, assistants, ph
     assert answered.data.result == "ok"
     engines.voice.wait_until_heard(party.rtp, HELLO)
     hang_up(app, party)
+
+
+def test_a_number_with_the_application_of_an_assistant_reaches_the_assistant(app, server, assistants, phone, rtp, engines):
+    made = assistants.create(name="Shop", instructions="Sell bicycles.", greeting=HELLO, enabled_features=["telephony"])
+    application = made.telephony_settings.default_texml_app_id
+    assert application == assistants.retrieve(made.id).telephony_settings.default_texml_app_id
+    copy = assistants.clone(made.id)
+    assert copy.telephony_settings.default_texml_app_id != application
+    # The number itself is also its id.
+    assert app.client.phone_numbers.update(SHOP, connection_id=application).data.connection_id == application
+    party = Party(phone, rtp, caller(SHOP, ends="wait"), target=server.sip)
+    engines.voice.wait_until_heard(party.rtp, HELLO)
+    app.client.phone_numbers.update(SHOP, connection_id="")
+    assistants.delete(copy.id)
+    with pytest.raises(telnyx.NotFoundError):
+        app.client.texml_applications.retrieve(copy.telephony_settings.default_texml_app_id)
+    end_calls(app)
+    party.phone.finish()
+
+
+def test_a_call_by_request_talks_with_an_assistant_and_its_variables(app, assistants, phone, rtp, engines):
+    made = assistants.create(name="Shop", instructions="x", greeting="Hello {{name}}, \"welcome\".", dynamic_variables={"name": "?"})
+    party = Party(phone, rtp, callee())
+    texml = app.client.texml
+    said = texml.initiate_ai_call(
+        TEXML, ai_assistant_id=made.id, from_=TEXML_NUMBER, to=party.uri, ai_assistant_dynamic_variables={"name": "Ann & Bob"},
+    )
+    assert said.call_sid and said.from_ == TEXML_NUMBER
+    engines.voice.wait_until_heard(party.rtp, 'Hello Ann & Bob, "welcome".')
+    end_calls(app)
+    party.phone.finish()
+    with pytest.raises(telnyx.UnprocessableEntityError, match="There is no assistant with the id nobody"):
+        texml.initiate_ai_call(TEXML, ai_assistant_id="nobody", from_=TEXML_NUMBER, to=party.uri)
+
+
+def end_calls(app):
+    """Ends the TeXML calls that run."""
+    calls = app.client.texml.accounts.calls
+    account = texml_account(app)
+    for call in calls.retrieve_calls(account, status="in-progress").calls:
+        calls.update(call.sid, account_sid=account, status="completed")
+
+
+def texml_account(app):
+    """The id of the account in TeXML's paths: the error for another id names it."""
+    with pytest.raises(telnyx.NotFoundError) as wrong:
+        app.client.texml.accounts.calls.retrieve_calls("x")
+    return wrong.value.body["errors"][0]["detail"].split()[-1]
 
 
 def document(body):

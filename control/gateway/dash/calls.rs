@@ -164,7 +164,7 @@ impl Dash {
     fn happened(&self, event: &CallEvent) {
         let public_url = Arc::clone(&self.app.public_url);
         let context = Context { public_url, sequence: 0, recording: None, queue: None };
-        if let Some((kind, payload)) = telnyx::event_type_and_payload(event, &context) {
+        for (kind, payload) in telnyx::event_types_and_payloads(event, &context) {
             self.broadcast_own(kind, event.at, &payload);
         }
     }

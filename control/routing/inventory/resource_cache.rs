@@ -17,6 +17,8 @@ use super::MAX_ROWS;
 pub trait InventoryItem: Serialize + DeserializeOwned {
     /// The name of the kind in the database.
     const WORD: &'static str;
+    /// Maximum number of resources of this kind in one account. All of them are in memory.
+    const MOST: usize = MAX_ROWS;
 
     /// Returns the key of a resource. The key is unique in the server.
     fn key(row: &Resource<Self>) -> String
@@ -69,7 +71,7 @@ pub enum InventoryError {
     #[error("it is already in use")]
     Taken,
     /// The account already has the maximum number of resources of this kind.
-    #[error("the account has {MAX_ROWS} of them already, the maximum")]
+    #[error("the account has the maximum number of them already")]
     Full,
     /// The database failed.
     #[error(transparent)]
@@ -160,7 +162,7 @@ impl<T: InventoryItem> ResourceCache<T> {
         let _one_at_a_time = self.changing.lock().await;
         let more = |rows: &Rows<T>| {
             let had = rows.by_id.get(&row.id).is_some_and(|had| had.account == row.account);
-            !had && rows.of_account.get(&row.account).is_some_and(|own| own.len() >= MAX_ROWS)
+            !had && rows.of_account.get(&row.account).is_some_and(|own| own.len() >= T::MOST)
         };
         if more(&self.rows.read()) {
             return Err(InventoryError::Full);

@@ -1,3 +1,4 @@
+use tandem_call::program::instruction::Instruction;
 use tandem_dialect::agent::AfterRun;
 
 use super::*;
@@ -51,7 +52,10 @@ fn weather() -> Value {
         "preset_body_fields": { "caller": "{{telnyx_end_user_target}}" },
         "preset_query_params": { "who": "{{telnyx_end_user_target}}" },
         "store_fields_as_variables": [{ "name": "sky", "value_path": "now.sky" }],
-        "messages": [{ "type": "request_start", "content": "One moment, {{name}}." }],
+        "messages": [
+            { "type": "request_response_delayed", "content": "Still there?", "timing_ms": 5000 },
+            { "type": "request_start", "content": "One moment, {{name}}." },
+        ],
     }})
 }
 
@@ -75,6 +79,25 @@ fn variables_of_the_call_of_the_request_and_of_the_assistant_fill_the_prompt() {
 }
 
 #[test]
+fn the_published_facts_of_the_call_are_variables() {
+    let text =
+        "{{telnyx_call_caller_id_name}} {{ticket}} {{telnyx_shaken_stir_attestation}} {{telnyx_current_weekday}}";
+    let mut one = assistant(json!({ "instructions": text }));
+    assert_eq!(one.turn(now()).prompt, "Alice 42 {{telnyx_shaken_stir_attestation}} Friday");
+}
+
+#[test]
+fn settings_of_interruptions_and_recognition_have_an_effect() {
+    let settings = assistant(json!({
+        "greeting": "Hello.", "interruption_settings": { "enable": true, "disable_greeting_interruption": true },
+        "transcription": { "settings": { "keyterm": "Telnyx, {{telnyx_call_caller_id_name}},,VoIP" } },
+    }))
+    .settings();
+    assert_eq!(settings.opening, Opening::Say { text: "Hello.".into(), interruptible: false });
+    assert_eq!(settings.hints, ["Telnyx", "Alice", "VoIP"]);
+}
+
+#[test]
 fn the_greeting_decides_who_speaks_first() {
     let opening = |greeting: Value| assistant(json!({ "greeting": greeting })).settings().opening;
     assert_eq!(opening(Value::Null), Opening::Configured);
@@ -90,7 +113,8 @@ fn a_webhook_tool_sends_a_signed_request_with_its_arguments_in_their_places() {
     assert_eq!(tools[0].parameters["required"], json!(["city", "day"]));
     assert_eq!(tools[0].fillers.of("en"), ["One moment, Ann."]);
 
-    let sent = request(one.call(&call("weather", json!({ "city": "San José", "unit": "C", "day": 2 })), now()));
+    let sent =
+        request(one.call(&call("weather", json!({ "city": "San José", "unit": "C", "day": 2, "admin": true })), now()));
     assert_eq!(sent.method, Method::POST);
     assert_eq!(sent.url, "https://app.example/v1/San%20Jos%C3%A9?key=1&unit=C&who=%2B15551230001");
     let body: Value = serde_json::from_slice(&sent.body).unwrap();
@@ -102,11 +126,34 @@ fn a_webhook_tool_sends_a_signed_request_with_its_arguments_in_their_places() {
 
     let (text, actions) = result(one.answered("1", Ok(&answer(200, r#"{"now":{"sky":"blue"}}"#)), now()));
     assert_eq!((text, actions), (Ok(r#"{"now":{"sky":"blue"}}"#.to_owned()), Vec::new()));
-    assert_eq!(one.variables["sky"], "blue");
+    assert_eq!(one.variables.values()["sky"], "blue");
     let (text, _) = result(one.answered("1", Ok(&answer(500, "no")), now()));
     assert_eq!(text, Err(ToolFault::Failed("the web server answered 500: no".to_owned())));
     let (text, _) = result(one.answered("1", Err("timeout".to_owned()), now()));
     assert_eq!(text, Err(ToolFault::Failed("timeout".to_owned())));
+}
+
+#[test]
+fn an_argument_does_not_lead_to_another_path() {
+    let mut one = assistant(json!({ "tools": [weather()] }));
+    let (text, _) = result(one.call(&call("weather", json!({ "city": "..", "day": 2 })), now()));
+    assert_eq!(text, Err(ToolFault::Refused("city cannot be \"..\"".into())));
+    let sent = request(one.call(&call("weather", json!({ "city": "../admin", "day": 2 })), now()));
+    assert!(sent.url.starts_with("https://app.example/v1/..%2Fadmin?"), "{}", sent.url);
+}
+
+#[test]
+fn a_webhook_tool_says_only_a_message_for_the_start_of_its_request() {
+    let said = |messages: Value| {
+        let mut tool = weather();
+        tool["webhook"].as_object_mut().unwrap().remove("messages");
+        tool["webhook"]["filler_messages"] = messages;
+        let tools = assistant(json!({ "tools": [tool] })).turn(now()).tools;
+        tools[0].fillers.of("en").to_vec()
+    };
+    let late = json!({ "type": "request_response_delayed", "content": "Still there?", "timing_ms": 5000 });
+    assert_eq!(said(json!([late, { "type": "request_start", "content": "One moment." }])), ["One moment."]);
+    assert!(said(json!([late])).is_empty());
 }
 
 #[test]
@@ -133,11 +180,23 @@ fn the_other_tools_become_actions() {
     assert!(result(one.call(&call("transfer", json!({ "target": "+1900" })), now())).0.is_err());
     let remembered = result(one.call(&call("remember", json!({ "color": "red", "call_control_id": "x" })), now())).0;
     assert!(remembered.is_ok());
-    assert_eq!(one.variables["color"], "red");
-    assert_ne!(one.variables["call_control_id"], "x");
+    assert_eq!(one.variables.values()["color"], "red");
+    assert_ne!(one.variables.values()["call_control_id"], "x");
     for bad in [call("rm", json!({})), ScriptCall { arguments: "{".into(), ..call("hangup", json!({})) }] {
         assert!(result(one.call(&bad, now())).0.is_err());
     }
+}
+
+#[test]
+fn a_transfer_has_the_header_fields_of_its_tool() {
+    let tools = json!([{ "type": "transfer", "transfer": {
+        "from": "+15551230002", "targets": [{ "name": "sales", "to": "+15551230009" }],
+        "custom_headers": [{ "name": "X-Customer", "value": "{{name}}" }] } }]);
+    let mut one = assistant(json!({ "assistant": { "tools": tools }, "variables": { "name": "Ann\r\nVia: evil" } }));
+    let (_, actions) = result(one.call(&call("transfer", json!({ "target": "sales" })), now()));
+    let [AgentAction::Run { program, .. }] = &actions[..] else { panic!("{actions:?}") };
+    let [Instruction::Dial(dial)] = &program.instructions[..] else { panic!("{program:?}") };
+    assert_eq!(dial.targets[0].headers.named("X-Customer").collect::<Vec<_>>(), ["AnnVia: evil"]);
 }
 
 #[test]
@@ -152,6 +211,11 @@ fn tools_that_this_server_does_not_have_are_refused_with_a_reason() {
         (
             json!({ "type": "transfer", "transfer": { "targets": [{ "to": "nowhere" }] } }),
             "neither E.164 nor a SIP URI",
+        ),
+        (
+            json!({ "type": "transfer", "transfer": { "targets": [{ "to": "+15551230009" }],
+                "custom_headers": [{ "name": "Via", "value": "x" }] } }),
+            "\"Via\" of a transfer cannot be set",
         ),
         (
             json!({ "type": "webhook", "webhook": { "name": "a", "url": "http://x", "headers": [
@@ -181,6 +245,8 @@ fn the_greeting_waits_for_the_variables_of_a_web_server() {
     assert_eq!(sent.request.timeouts.total, Duration::from_millis(1_500));
     let said = answer(200, r#"{"dynamic_variables":{"name":"Ann"}}"#);
     assert_eq!(result(one.answered(&sent.id, Ok(&said), now())).1, [AgentAction::Say("Hello Ann.".into())]);
+    assert_eq!((&body["data"]["record_type"], body["data"]["id"].is_string()), (&json!("event"), true));
+    assert_eq!(body["data"]["payload"]["telnyx_end_user_target_verified"], false);
     // Without an answer, the values of the assistant apply.
     let mut one = assistant(definition);
     let answered = one.answered(VARIABLES, Err("refused".into()), now());
@@ -189,6 +255,29 @@ fn the_greeting_waits_for_the_variables_of_a_web_server() {
     let mut again = Assistant::new(&fixture::account(), &fixture::leg(), &one.write().unwrap()).unwrap();
     assert!(again.begin(now()).is_empty());
     assert_eq!(again.settings().opening, Opening::WaitForCaller);
+}
+
+#[test]
+fn the_request_and_the_header_fields_take_precedence_over_the_web_server() {
+    let mut one = assistant(json!({
+        "assistant": {
+            "instructions": "{{name}} {{ticket}} {{tier}}", "dynamic_variables_webhook_url": "https://app.example/variables",
+        },
+        "variables": { "name": "Ann" },
+    }));
+    let said = answer(200, r#"{"dynamic_variables":{"name":"Bob","ticket":"7","tier":"gold"}}"#);
+    one.answered(VARIABLES, Ok(&said), now());
+    assert_eq!(one.turn(now()).prompt, "Ann 42 gold");
+}
+
+#[test]
+fn the_model_writes_the_first_words_after_the_answer_of_the_web_server() {
+    let definition =
+        json!({ "greeting": MODEL_GREETING, "dynamic_variables_webhook_url": "https://app.example/variables" });
+    let mut one = assistant(definition);
+    assert_eq!(one.settings().opening, Opening::WaitForCaller);
+    let actions = result(one.answered(VARIABLES, Err("refused".into()), now())).1;
+    assert_eq!(actions, [AgentAction::UserInput(CALL_BEGINS.into())]);
 }
 
 #[test]
@@ -212,12 +301,4 @@ fn the_times_of_an_assistant_come_from_its_telephony_settings() {
     let times = assistant(json!({ "telephony_settings": settings })).settings().times;
     assert_eq!(times.longest, Some(Duration::from_secs(60)));
     assert_eq!((times.silence, times.silence_prompts), (Some(Duration::from_secs(10)), Some(2)));
-}
-
-#[test]
-fn a_text_with_open_braces_stays_unchanged() {
-    let variables = Variables::from([("a".to_owned(), "{{a}}".to_owned())]);
-    for (text, expected) in [("{{", "{{"), ("{{a", "{{a"), ("x{{a}}{{ a }}", "x{{a}}{{a}}"), ("}}{{b}}", "}}{{b}}")] {
-        assert_eq!(filled(text, &variables), expected);
-    }
 }

@@ -12,12 +12,19 @@ use tandem_call::program::instruction::{AfterBridge, Dial, DialTarget, Instructi
 use tandem_dialect::agent::{AfterRun, AgentAction, Fillers, Request, ScriptTool};
 use url::Url;
 
-use super::{Assistant, Variables, filled};
+use super::Assistant;
+use super::variables::Variables;
 
 /// Time limit of the request of a webhook tool, if the tool has none.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest permitted time limit of a request.
 const MAX_TIMEOUT: Duration = Duration::from_secs(120);
+/// Maximum number of SIP header fields of a transfer.
+const MAX_HEADERS: usize = 64;
+/// Maximum length of the name of a SIP header field, in octets.
+const LONGEST_HEADER_NAME: usize = 128;
+/// Maximum length of the value of a SIP header field, in characters.
+const LONGEST_HEADER_VALUE: usize = 2_048;
 /// Maximum ringing time of the destination of a transfer.
 const RINGING: Duration = Duration::from_secs(30);
 /// The types of tools that Telnyx hosts, or that this server does not have.
@@ -35,12 +42,15 @@ const HOSTED: &[&str] = &[
     "vision",
 ];
 
+/// The names and values of SIP header fields. The values may contain variables.
+type Headers = Vec<(String, String)>;
+
 /// A tool of an assistant.
 #[derive(Debug)]
 pub(crate) enum Tool {
     Hangup { description: String },
-    Transfer { description: String, from: Option<String>, targets: Vec<(String, String)> },
-    Refer { targets: Vec<(String, String)> },
+    Transfer { description: String, from: Option<String>, targets: Vec<(String, String)>, headers: Headers },
+    Refer { targets: Vec<(String, String)>, headers: Headers },
     SendDtmf,
     SkipTurn { description: String },
     UpdateVariables { name: String, description: String, names: Vec<String> },
@@ -109,11 +119,11 @@ impl Tool {
                 }
                 let from = about["from"].as_str().filter(|from| !from.is_empty()).map(str::to_owned);
                 let description = described("Connect the caller with somebody else. You leave the call.");
-                Ok(Self::Transfer { description, from, targets })
+                Ok(Self::Transfer { description, from, targets, headers: sip_headers(about)? })
             }
             "refer" => {
                 let targets = about["targets"].as_array().ok_or("the refer tool needs 'targets', an array")?;
-                Ok(Self::Refer { targets: named(targets, "sip_address")? })
+                Ok(Self::Refer { targets: named(targets, "sip_address")?, headers: sip_headers(about)? })
             }
             "send_dtmf" => Ok(Self::SendDtmf),
             "skip_turn" => Ok(Self::SkipTurn { description: described("Say nothing now, and wait for the caller.") }),
@@ -159,7 +169,7 @@ impl Tool {
         let (description, parameters) = match self {
             Self::Hangup { description } | Self::SkipTurn { description } => (description.as_str(), object(json!({}))),
             Self::Transfer { description, targets, .. } => (description.as_str(), one_of(targets)),
-            Self::Refer { targets } => {
+            Self::Refer { targets, .. } => {
                 ("Transfer the caller to another SIP address. You leave the call.", one_of(targets))
             }
             Self::SendDtmf => ("Press keys of the telephone.", object(json!({ "digits": { "type": "string" } }))),
@@ -176,9 +186,9 @@ impl Tool {
         };
         ScriptTool {
             name: self.name().to_owned(),
-            description: filled(description, variables),
+            description: variables.filled(description),
             parameters,
-            fillers: Fillers::of_each_language(say.map(|text| filled(&text, variables))),
+            fillers: Fillers::of_each_language(say.map(|text| variables.filled(&text))),
             wait_file: None,
         }
     }
@@ -211,20 +221,22 @@ impl Tool {
                     false => Called::Refused("digits are 0-9, *, #, A-D, and w for a pause".to_owned()),
                 }
             }
-            Self::Transfer { targets, from, .. } => match chosen(targets) {
+            Self::Transfer { targets, from, headers, .. } => match chosen(targets) {
                 Some((name, to)) => {
                     let event = format!("[The transfer to {name} was not answered.]");
-                    let from = from.as_deref().map(|from| filled(from, variables));
-                    Called::Actions(
-                        "ok".to_owned(),
-                        vec![leave(transfer(&filled(&to, variables), from.as_deref()), event)],
-                    )
+                    let from = from.as_deref().map(|from| variables.filled(from));
+                    let to = DialTarget {
+                        headers: header_fields(headers, variables),
+                        ..DialTarget::new(Address::from(&*variables.filled(&to)))
+                    };
+                    Called::Actions("ok".to_owned(), vec![leave(transfer(to, from.as_deref()), event)])
                 }
                 None => Called::Refused("there is no such target".to_owned()),
             },
-            Self::Refer { targets } => match chosen(targets) {
+            Self::Refer { targets, headers } => match chosen(targets) {
                 Some((name, to)) => {
-                    let refer = Refer { to: filled(&to, variables), headers: HeaderFields::default(), action: None };
+                    let headers = header_fields(headers, variables);
+                    let refer = Refer { to: variables.filled(&to), headers, action: None };
                     let program = Program { instructions: vec![Instruction::Refer(refer)], warnings: Vec::new() };
                     let event = format!("[The transfer to {name} failed.]");
                     Called::Actions("ok".to_owned(), vec![leave(program, event)])
@@ -234,7 +246,7 @@ impl Tool {
             Self::UpdateVariables { names, .. } => {
                 let mut known = arguments.clone();
                 known.retain(|name, _| names.contains(name));
-                super::add_variables(variables, &Value::Object(known));
+                variables.add(&Value::Object(known));
                 Called::Actions("ok".to_owned(), Vec::new())
             }
             Self::Webhook(webhook) => webhook.request(account, arguments, variables, now),
@@ -273,7 +285,10 @@ impl Webhook {
         let part = |name: &str| about.get(name).filter(|schema| schema["properties"].is_object()).cloned();
         let members = |name: &str| about[name].as_object().cloned().unwrap_or_default();
         let timeout = timeout_ms.as_u64().map(Duration::from_millis);
-        let messages = about["messages"].as_array().into_iter().flatten();
+        // The published name is `messages`. Telnyx's samples also write `filler_messages`.
+        let messages = ["messages", "filler_messages"].iter().find_map(|name| about[*name].as_array());
+        // The agent has phrases of its own for a slow answer (`request_response_delayed`).
+        let at_once = |message: &&Value| message["type"].as_str().is_none_or(|kind| kind == "request_start");
         let stored = about["store_fields_as_variables"].as_array().into_iter().flatten();
         let stored =
             stored.filter_map(|one| Some((one["name"].as_str()?.to_owned(), one["value_path"].as_str()?.to_owned())));
@@ -285,7 +300,12 @@ impl Webhook {
             preset_query: members("preset_query_params"),
             preset_body: members("preset_body_fields"),
             timeout: timeout.unwrap_or(TIMEOUT).clamp(Duration::from_millis(500), MAX_TIMEOUT),
-            say: messages.filter_map(|one| one["content"].as_str()).map(str::to_owned).next(),
+            say: messages
+                .into_iter()
+                .flatten()
+                .find(at_once)
+                .and_then(|one| one["content"].as_str())
+                .map(str::to_owned),
             stored: stored.collect(),
             name,
             url,
@@ -317,38 +337,44 @@ impl Webhook {
         let [path, query, body] = &self.parts;
         let mut url = self.url.clone();
         for (name, value) in arguments.iter().filter(|(name, _)| has(path, name)) {
-            let segment: String = url_segment(&written(value));
-            url = url.replace(&format!("{{{name}}}"), &segment);
+            let text = written(value);
+            if matches!(text.as_str(), "." | "..") {
+                // A URL has no other form for these segments, and they would lead to another path.
+                return Called::Refused(format!("{name} cannot be {text:?}"));
+            }
+            url = url.replace(&format!("{{{name}}}"), &url_segment(&text));
         }
-        let Ok(mut url) = Url::parse(&filled(&url, variables)) else {
+        let Ok(mut url) = Url::parse(&variables.filled(&url)) else {
             return Called::Refused(format!("the URL {url:?} is not valid"));
         };
         let is_preset = |presets: &Map<String, Value>, name: &str| presets.contains_key(name);
         let has_body = !matches!(self.method, Method::GET | Method::DELETE);
-        // Arguments of no published part go to the body, or to the query of a request without a body.
-        let in_query = |name: &str| has(query, name) || (!has_body && !has(path, name));
+        // The model may write arguments that the tool does not have. They are dropped, unless the schema of the body allows them.
+        let takes_more = body.as_ref().is_some_and(|body| body["additionalProperties"] == true);
+        let in_body = |name: &str| has(body, name) || (takes_more && !has(query, name) && !has(path, name));
+        // A request without a body has these arguments in its query.
+        let in_query = |name: &str| has(query, name) || (!has_body && in_body(name));
         let own: Vec<(String, String)> = arguments
             .iter()
             .filter(|(name, _)| in_query(name) && !is_preset(&self.preset_query, name))
             .map(|(name, value)| (name.clone(), written(value)))
-            .chain(self.preset_query.iter().map(|(name, value)| (name.clone(), filled(&written(value), variables))))
+            .chain(self.preset_query.iter().map(|(name, value)| (name.clone(), variables.filled(&written(value)))))
             .collect();
         if !own.is_empty() {
             url.query_pairs_mut().extend_pairs(own);
         }
         let mut fields = Map::new();
         if has_body {
-            let in_body = |name: &str| has(body, name) || (!has(query, name) && !has(path, name));
             fields.extend(
                 arguments.iter().filter(|(name, _)| in_body(name)).map(|(name, value)| (name.clone(), value.clone())),
             );
             for (name, value) in &self.preset_body {
-                let value = value.as_str().map_or_else(|| value.clone(), |text| filled(text, variables).into());
+                let value = value.as_str().map_or_else(|| value.clone(), |text| variables.filled(text).into());
                 fields.insert(name.clone(), value);
             }
         }
         let octets = if has_body { Value::Object(fields).to_string().into_bytes() } else { Vec::new() };
-        let headers = self.headers.iter().map(|(name, value)| (name.clone(), filled(value, variables))).collect();
+        let headers = self.headers.iter().map(|(name, value)| (name.clone(), variables.filled(value))).collect();
         let method = self.method.clone();
         Called::Request(Assistant::signed(account, method, url.into(), headers, octets, self.timeout, now))
     }
@@ -385,13 +411,41 @@ fn is_dialable(to: &str) -> bool {
     }
 }
 
+/// Reads the SIP header fields of a transfer.
+fn sip_headers(about: &Value) -> Result<Headers, String> {
+    let given = ["custom_headers", "sip_headers"].iter().filter_map(|name| about[*name].as_array()).flatten();
+    let header = |header: &Value| {
+        let name = header["name"].as_str().unwrap_or_default().to_owned();
+        let is_token = |b: u8| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b);
+        let fits = (1..=LONGEST_HEADER_NAME).contains(&name.len()) && name.bytes().all(is_token);
+        match header["value"].as_str() {
+            Some(value) if fits && !tandem_sip::is_own_header(&name) => Ok((name, value.to_owned())),
+            _ => Err(format!("the SIP header field {name:?} of a transfer cannot be set")),
+        }
+    };
+    let headers: Headers = given.map(header).collect::<Result<_, _>>()?;
+    if headers.len() > MAX_HEADERS {
+        return Err(format!("a transfer has at most {MAX_HEADERS} SIP header fields"));
+    }
+    Ok(headers)
+}
+
+/// The header fields with the values of their variables, which may come from a web server.
+fn header_fields(headers: &[(String, String)], variables: &Variables) -> HeaderFields {
+    let value = |text: &str| -> String {
+        let filled = variables.filled(text);
+        filled.chars().filter(|c| !c.is_control()).take(LONGEST_HEADER_VALUE).collect()
+    };
+    headers.iter().map(|(name, text)| (name.clone(), value(text))).collect()
+}
+
 /// The program that connects the caller with a destination.
-fn transfer(to: &str, from: Option<&str>) -> Program {
+fn transfer(to: DialTarget, from: Option<&str>) -> Program {
     let dial = Dial {
         ring_tone: Some("us".to_owned()),
         after: AfterBridge::Hangup,
         caller_id: from.map(Address::from),
-        ..Dial::new(vec![DialTarget::new(Address::from(to))], RINGING)
+        ..Dial::new(vec![to], RINGING)
     };
     Program { instructions: vec![Instruction::Dial(dial)], warnings: Vec::new() }
 }

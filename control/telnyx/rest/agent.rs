@@ -1,5 +1,5 @@
-//! Conversations with a voice agent: `ai_assistant_start`, `ai_assistant_add_messages` and `gather_using_ai`. The agent is one of this server's
-//! agents. Parameters in the request take precedence over the agent's configuration.
+//! Conversations with a voice agent: `ai_assistant_start`, `ai_assistant_add_messages` and `gather_using_ai`. The agent is
+//! one of this server's agents. Parameters in the request take precedence over the agent's configuration.
 
 use std::sync::Arc;
 
@@ -37,6 +37,8 @@ const ROLES: &[(&str, MessageRole)] = &[
     ("developer", MessageRole::System),
     ("tool", MessageRole::System),
 ];
+/// Words in place of a language: the recognition expects several languages.
+const SEVERAL_LANGUAGES: &[&str] = &["auto", "auto_beta", "codeswitch", "multi"];
 /// Parameters of an assistant that a request cannot set. An agent of this server gets these parameters only from its
 /// configuration.
 const UNSUPPORTED: &[&str] = &["external_llm", "fallback_config", "mcp_servers", "observability_settings"];
@@ -44,8 +46,6 @@ const UNSUPPORTED: &[&str] = &["external_llm", "fallback_config", "mcp_servers",
 /// Parses `ai_assistant_start`. The conversation has no end condition.
 pub(super) fn start(parameters: Parameters<'_>) -> Result<Command, ApiError> {
     parameters.refuse_filled(&["participants"])?;
-    // Telnyx has no webhook for the messages of an assistant.
-    parameters.flag("send_message_history_updates")?;
     Ok(converse(ConversationTarget::Agent(Box::new(started(parameters, parameters.object("assistant")?)?))))
 }
 
@@ -64,7 +64,6 @@ fn started(parameters: Parameters<'_>, assistant: Parameters<'_>) -> Result<Agen
     let variables = assistant.object("dynamic_variables")?;
     let filled = |text: Option<&str>| text.map(|text| Arc::from(filled(text, variables.0)));
     let greeting = parameters.sized("greeting", 0..=LONGEST)?.or(assistant.sized("greeting", 0..=LONGEST)?);
-    let language = parameters.object("transcription")?.text("language")?.filter(|language| *language != "auto");
     let mut own = Map::new();
     own.extend(assistant.get("instructions").map(|text| ("instructions".to_owned(), text.clone())));
     own.extend(greeting.map(|text| ("greeting".to_owned(), text.into())));
@@ -75,7 +74,6 @@ fn started(parameters: Parameters<'_>, assistant: Parameters<'_>) -> Result<Agen
         name: assistant.text("id")?.unwrap_or_default().into(),
         prompt: filled(assistant.text("instructions")?),
         first_message: filled(greeting),
-        language: language.map(Into::into),
         ..common(parameters, assistant)?
     })
 }
@@ -115,9 +113,8 @@ pub(super) fn gather(parameters: Parameters<'_>) -> Result<Command, ApiError> {
         return Err(ApiError::wrong_length("parameters", 1, LARGEST_SCHEMA));
     }
     let assistant = parameters.object("assistant")?;
-    let transcription_language =
-        parameters.object("transcription")?.text("language")?.filter(|language| *language != "auto");
-    let language = parameters.text("language")?.or(transcription_language);
+    let common = common(parameters, assistant)?;
+    let language = parameters.text("language")?.map(Arc::from).or_else(|| common.language.clone());
     let reports_partial_results = parameters.flag("send_partial_results")?;
     let definition = tools(assistant)?.map(|tools| {
         let mut own = Map::new();
@@ -130,13 +127,12 @@ pub(super) fn gather(parameters: Parameters<'_>) -> Result<Command, ApiError> {
         prompt: assistant.text("instructions")?.map(Into::into),
         // Without a greeting the caller speaks first.
         first_message: Some(parameters.sized("greeting", 0..=LONGEST)?.unwrap_or_default().into()),
-        language: language.map(Into::into),
+        language,
         collect_schema: Some(schema.to_string().into()),
         closing_message: parameters.sized("gather_ended_speech", 0..=LONGEST)?.map(Into::into),
         silence: parameters.milliseconds("user_response_timeout_ms", 1_000..=600_000)?,
-        reports_utterances: parameters.flag("send_message_history_updates")?,
         reports_partial_results,
-        ..common(parameters, assistant)?
+        ..common
     };
     Ok(converse(ConversationTarget::Agent(Box::new(agent))))
 }
@@ -166,8 +162,17 @@ fn common(parameters: Parameters<'_>, assistant: Parameters<'_>) -> Result<Agent
         voice: parameters.text("voice")?.map(Into::into),
         interruptible: settings.get("enable").map(|_| settings.flag("enable")).transpose()?,
         history: history(parameters)?,
+        language: language(parameters.object("transcription")?)?.map(Into::into),
+        reports_utterances: parameters.flag("send_message_history_updates")?,
         ..AgentSpec::default()
     })
+}
+
+/// The language in the settings of the recognition. `None` for a word that stands for several languages, because a voice
+/// speaks one language.
+pub(super) fn language(transcription: Parameters<'_>) -> Result<Option<&str>, ApiError> {
+    let language = transcription.text("language")?;
+    Ok(language.filter(|language| !language.is_empty() && !SEVERAL_LANGUAGES.contains(language)))
 }
 
 /// The value of `message_history`. Messages with a role other than the agent and the caller are left out.
@@ -278,11 +283,20 @@ pub(super) fn settle_spec(spec: &mut ConversationSpec, own: &Own<'_>, id: u128) 
             agent.script = Some(merged(base, definition).to_string().into());
         }
     } else if let Some(stored) = own.stored(&agent.name) {
+        // The settings of the assistant take precedence over the parameter of the request.
+        let reports = stored.details.definition.get("telephony_settings");
+        let reports =
+            reports.and_then(|settings| settings.get("send_message_history_updates")).and_then(Value::as_bool);
+        agent.reports_utterances = reports.unwrap_or(agent.reports_utterances);
         let base = Value::Object(stored.details.definition.clone());
         agent.script = Some(merged(base, definition).to_string().into());
     } else {
         let detail = format!("There is no assistant with the id {}.", agent.name);
         return Err(ApiError::bad_value("assistant", detail));
+    }
+    if agent.script.is_some() && agent.collect_schema.is_none() {
+        // The script has the prompt and the greeting. It says the greeting when it has the values of all variables.
+        (agent.prompt, agent.first_message) = (None, None);
     }
     agent.conversation = Some(id);
     Ok(Begun::Assistant(id))

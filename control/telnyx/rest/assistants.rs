@@ -1,5 +1,5 @@
 //! `/v2/ai/assistants`: voice agents that an account stores. The definition of an assistant is stored as the request has
-//! it. The model of an assistant is an entry of `[[agents]]`. All other resources below `/v2/ai` are services that only
+//! it. The model of an assistant is an entry of `[[agents]]`. Most other resources below `/v2/ai` are services that only
 //! Telnyx hosts.
 
 use std::sync::Arc;
@@ -20,12 +20,12 @@ use tandem_store::resources::Resource;
 use super::error::{ApiError, sentence};
 use super::parameters::{Parameters, WEB};
 use super::resources::inventory_error;
-use super::{Caller, Payload, Segments, only};
+use super::{Caller, Payload, Segments, agent, assistant_telephony, only};
 use crate::assistant::tool::Tool;
 use crate::{id, time};
 
-/// Maximum size of an assistant, in octets of JSON.
-const LARGEST: usize = 512 * 1024;
+/// Maximum size of an assistant, in octets of JSON. All assistants are in memory.
+const LARGEST: usize = 128 * 1024;
 /// Maximum number of an assistant's tools.
 const MAX_TOOLS: usize = 64;
 const LONGEST_NAME: usize = 200;
@@ -53,6 +53,9 @@ const MEMBERS: &[(&str, &str, Shape)] = &[
     ("voice_settings", "null", Shape::Object),
     ("widget_settings", "null", Shape::Object),
 ];
+
+/// Members whose settings a change adds to the settings so far. A change replaces all other members.
+const MERGED: &[&str] = &["interruption_settings", "telephony_settings", "transcription", "voice_settings"];
 
 /// Members for services that this server does not have.
 const UNSUPPORTED: &[&str] = &[
@@ -84,9 +87,12 @@ type Row = Resource<StoredAgent>;
 pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/v2/ai/assistants", only(get(list).post(create)))
-        .route("/v2/ai/assistants/{assistant}", only(get(retrieve).post(update).delete(delete)))
+        .route("/v2/ai/assistants/{assistant}", only(get(retrieve).post(update).patch(update).delete(delete)))
         .route("/v2/ai/assistants/{assistant}/clone", only(post(clone)))
         .route("/v2/ai/assistants/{assistant}/texml", only(get(texml)))
+        .route("/v2/ai/assistants/import", any(hosted))
+        .route("/v2/ai/assistants/tags", any(hosted))
+        .route("/v2/ai/assistants/tests", any(hosted))
         .route("/v2/ai", any(hosted))
         .route("/v2/ai/{*rest}", any(hosted))
 }
@@ -112,7 +118,7 @@ async fn create(
     }
     let mut row = Resource::new(&account.name, "", StoredAgent::default());
     row.details.id = format!("assistant-{}", id::uuid_v4(row.id));
-    keep(&app, row, Parameters(&body)).await
+    keep(&app, &account, row, Parameters(&body)).await
 }
 
 async fn retrieve(
@@ -131,7 +137,7 @@ async fn update(
     Payload(body): Payload,
 ) -> Result<Json<Value>, ApiError> {
     let row = inventory::changed(&*find(&app, &account, &assistant)?);
-    keep(&app, row, Parameters(&body)).await
+    keep(&app, &account, row, Parameters(&body)).await
 }
 
 async fn clone(
@@ -143,7 +149,8 @@ async fn clone(
     let mut row = Resource::new(&account.name, format!("{} (copy)", original.name), original.details.clone());
     row.details.id = format!("assistant-{}", id::uuid_v4(row.id));
     row.details.definition.insert("name".to_owned(), row.name.as_str().into());
-    keep(&app, row, Parameters(&Map::new())).await
+    assistant_telephony::forget(&mut row.details.definition);
+    keep(&app, &account, row, Parameters(&Map::new())).await
 }
 
 async fn delete(
@@ -156,9 +163,10 @@ async fn delete(
     let routing = services.routing.load_full();
     let deleted = routing.inventory().agents.delete(&services.store, &account.name, row.id).await;
     match deleted.map_err(StoreFailed::from)? {
-        true => Ok(Json(json!({ "id": assistant, "object": "assistant", "deleted": true }))),
-        false => Err(ApiError::no_resource()),
+        true => assistant_telephony::detach(&app, &account, &row).await?,
+        false => return Err(ApiError::no_resource()),
     }
+    Ok(Json(json!({ "id": assistant, "object": "assistant", "deleted": true })))
 }
 
 /// A document that connects a call with the assistant.
@@ -185,12 +193,19 @@ pub(super) fn find(app: &App, account: &Account, assistant: &str) -> Result<Arc<
 }
 
 /// Changes an assistant, stores it and shows it.
-async fn keep(app: &App, mut row: Row, given: Parameters<'_>) -> Result<Json<Value>, ApiError> {
+async fn keep(app: &App, account: &Account, mut row: Row, given: Parameters<'_>) -> Result<Json<Value>, ApiError> {
     let services = app.calls.services();
     apply(&mut row, given, &services.conversations.agents.load())?;
     let routing = services.routing.load_full();
-    let row = routing.inventory().agents.put(&services.store, row).await.map_err(inventory_error)?;
-    Ok(Json(show(&row)))
+    let agents = &routing.inventory().agents;
+    let mut stored = agents.put(&services.store, row).await.map_err(inventory_error)?;
+    // An account that may not store more assistants gets no more applications.
+    let mut row = (*stored).clone();
+    assistant_telephony::attach(app, account, &mut row).await?;
+    if row.details != stored.details {
+        stored = agents.put(&services.store, row).await.map_err(inventory_error)?;
+    }
+    Ok(Json(show(&stored)))
 }
 
 /// Checks the members of a request and writes them to the assistant.
@@ -198,13 +213,15 @@ fn apply(row: &mut Row, given: Parameters<'_>, agents: &Agents) -> Result<(), Ap
     given.refuse_filled(UNSUPPORTED)?;
     given.sized("name", 1..=LONGEST_NAME)?;
     given.sized("greeting", 0..=LONGEST_GREETING)?;
-    given.url("dynamic_variables_webhook_url", WEB)?;
+    // An empty text removes the URL.
+    if given.text("dynamic_variables_webhook_url")? != Some("") {
+        given.url("dynamic_variables_webhook_url", WEB)?;
+    }
     given.integer("dynamic_variables_webhook_timeout_ms", 1..=10_000)?;
     let details = &mut row.details;
     for (name, default, shape) in MEMBERS {
-        let value = match given.0.get(*name) {
-            Some(value) if value.is_null() => continue,
-            Some(value) => value.clone(),
+        let value = match given.get(name) {
+            Some(value) => merged(details.definition.get(*name).filter(|_| MERGED.contains(name)), value),
             None if details.definition.contains_key(*name) => continue,
             None => serde_json::from_str(default).unwrap_or_default(),
         };
@@ -237,7 +254,7 @@ fn apply(row: &mut Row, given: Parameters<'_>, agents: &Agents) -> Result<(), Ap
     })?;
     let model = definition.text("model")?.filter(|model| !model.is_empty()).unwrap_or(&own.name).to_owned();
     let voice = definition.object("voice_settings")?.text("voice")?.map(str::to_owned);
-    let language = definition.object("transcription")?.text("language")?.filter(|language| *language != "auto");
+    let language = agent::language(definition.object("transcription")?)?;
     let interruptions = definition.object("interruption_settings")?;
     let interruptible = interruptions.get("enable").map(|_| interruptions.flag("enable")).transpose()?;
     let (name, language) = (definition.text("name")?.unwrap_or_default().to_owned(), language.map(str::to_owned));
@@ -249,6 +266,17 @@ fn apply(row: &mut Row, given: Parameters<'_>, agents: &Agents) -> Result<(), Ap
         return Err(ApiError::bad_value("instructions", format!("An assistant has at most {LARGEST} octets.")));
     }
     Ok(())
+}
+
+/// The value of a member after a change: the members of the old object, replaced by those of the new object.
+fn merged(old: Option<&Value>, new: &Value) -> Value {
+    match (old, new) {
+        (Some(Value::Object(old)), Value::Object(new)) => {
+            let both = old.iter().chain(new).map(|(name, value)| (name.clone(), value.clone()));
+            Value::Object(both.collect())
+        }
+        _ => new.clone(),
+    }
 }
 
 /// The assistant as JSON.
@@ -306,6 +334,7 @@ mod tests {
         assert_eq!(with("tools", json!({})), Some(10026));
         assert_eq!(with("greeting", json!(7)), Some(10026));
         assert_eq!(with("dynamic_variables_webhook_url", json!("ftp://x")), Some(10003));
+        assert_eq!(with("dynamic_variables_webhook_url", json!("")), None);
     }
 
     #[test]
@@ -318,5 +347,44 @@ mod tests {
         assert_eq!((row.name.as_str(), row.details.model.as_str()), ("Ann", "gpt"));
         assert_eq!(row.details.voice.as_deref(), Some("joe"));
         assert_eq!(row.details.definition["greeting"], "Hello.");
+    }
+
+    #[test]
+    fn a_change_of_settings_keeps_the_settings_that_it_does_not_name() {
+        let mut row = Resource::new(&AccountName::new("acme"), "", StoredAgent::default());
+        let settings = json!({ "default_texml_app_id": "1", "time_limit_secs": 60 });
+        let body = json!({ "name": "Ann", "instructions": "x", "telephony_settings": settings });
+        apply(&mut row, Parameters(body.as_object().unwrap()), &agents()).unwrap();
+        let change = json!({ "telephony_settings": { "time_limit_secs": 90 }, "dynamic_variables": { "a": "b" } });
+        apply(&mut row, Parameters(change.as_object().unwrap()), &agents()).unwrap();
+        let expected = json!({ "default_texml_app_id": "1", "time_limit_secs": 90 });
+        assert_eq!(row.details.definition["telephony_settings"], expected);
+        let change = json!({ "dynamic_variables": {} });
+        apply(&mut row, Parameters(change.as_object().unwrap()), &agents()).unwrap();
+        assert_eq!(row.details.definition["dynamic_variables"], json!({}));
+    }
+
+    #[test]
+    fn a_member_that_is_null_has_its_default() {
+        let shown = made(json!({ "name": "Ann", "instructions": "x", "telephony_settings": null })).unwrap();
+        assert_eq!(shown["telephony_settings"], json!({}));
+    }
+
+    #[test]
+    fn a_word_for_several_languages_is_no_language() {
+        for (word, language) in [("auto", None), ("multi", None), ("de", Some("de"))] {
+            let mut row = Resource::new(&AccountName::new("acme"), "", StoredAgent::default());
+            let body = json!({ "name": "Ann", "instructions": "x", "transcription": { "language": word } });
+            apply(&mut row, Parameters(body.as_object().unwrap()), &agents()).unwrap();
+            assert_eq!(row.details.language.as_deref(), language);
+        }
+    }
+
+    #[test]
+    fn an_assistant_that_is_too_large_is_refused() {
+        let large = |octets: usize| {
+            made(json!({ "name": "Ann", "instructions": "x".repeat(octets) })).map_err(|error| error.code).err()
+        };
+        assert_eq!((large(100 * 1024), large(128 * 1024)), (None, Some(10015)));
     }
 }

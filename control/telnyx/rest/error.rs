@@ -362,6 +362,13 @@ impl ApiError {
                 let detail = "Transcription is already running on the call.";
                 Some(Self::unprocessable(90054, "Transcription in progress", detail))
             }
+            (
+                Refused::AlreadyRunning,
+                Action::AssistantStart | Action::GatherUsingAi | Action::RelayStart | Action::Answer,
+            ) => {
+                let detail = "AI Assistant cannot be started more than once.";
+                Some(Self::unprocessable(90061, "AI Assistant is already in progress", detail))
+            }
             (Refused::AlreadyRunning, _) => Some(unable("This is already in progress on the call.")),
             (Refused::NotJoined, _) => Some(unable("This call is not bridged with another one.").at("target_legs")),
             (Refused::ForbiddenAddress, _) => {
@@ -512,6 +519,11 @@ mod tests {
                 ApiError::refusal(Action::Enqueue, Refused::AlreadyRunning).unwrap(),
             ),
             ("BadRequestResponse", "queue_not_empty", ApiError::queue_not_empty()),
+            (
+                "UnprocessableEntityResponse",
+                "ai_assistant_already_active",
+                ApiError::refusal(Action::AssistantStart, Refused::AlreadyRunning).unwrap(),
+            ),
         ];
         for (response, example, error) in rows {
             let published = &document["components"]["responses"][response]["content"]["application/json"]["examples"]
@@ -538,6 +550,8 @@ mod tests {
             (Action::StreamingStop, Refused::NotRunning, None),
             (Action::StreamingStart, Refused::AlreadyRunning, Some(90045)),
             (Action::TranscriptionStart, Refused::AlreadyRunning, Some(90054)),
+            (Action::GatherUsingAi, Refused::AlreadyRunning, Some(90061)),
+            (Action::RelayStart, Refused::AlreadyRunning, Some(90061)),
             (Action::Bridge, Refused::CannotBridge, Some(10027)),
             (Action::Enqueue, Refused::NotAnswered, Some(90034)),
             (Action::LeaveQueue, Refused::NotRunning, Some(90035)),

@@ -9,8 +9,10 @@
 mod action;
 mod active_calls;
 mod agent;
+mod assistant_telephony;
 mod assistants;
 mod call_events;
+mod completions;
 mod conference;
 mod conference_action;
 mod dial;
@@ -101,6 +103,7 @@ pub fn routes() -> Router<App> {
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .merge(resources::routes())
         .merge(assistants::routes())
+        .merge(completions::routes())
         .layer(Extension(Repeats::default()))
 }
 

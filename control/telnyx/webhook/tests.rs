@@ -22,6 +22,13 @@ fn context() -> Context {
     Context { public_url: "http://127.0.0.1:8080".into(), sequence: 0, recording: None, queue: None }
 }
 
+/// The only webhook for an event.
+fn notice(event: &CallEvent, context: &Context) -> Option<Notice> {
+    let mut all = notices(event, context);
+    assert!(all.len() <= 1, "{all:?}");
+    all.pop()
+}
+
 fn webhook(leg: LegInfo, kind: EventKind) -> Option<Value> {
     let event = CallEvent { at: AT.parse().unwrap(), leg: shared(leg), kind };
     match notice(&event, &context())?.body {

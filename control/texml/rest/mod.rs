@@ -2,6 +2,7 @@
 //! answers are JSON. The REST API of Twilio's family serves the resources below an account. This module adds default
 //! parameters and refuses unsupported parameters.
 
+mod ai_call;
 pub(super) mod answer;
 mod applications;
 
@@ -44,7 +45,7 @@ pub fn routes() -> Router<App> {
     Router::new()
         .route("/v2/texml/Accounts/{account}/{*path}", any(serve))
         .route("/v2/texml/calls/{connection}", any(serve_connection))
-        .route("/v2/texml/ai_calls/{connection}", any(refuse_assistants))
+        .route("/v2/texml/ai_calls/{connection}", any(serve_ai_call))
         .route("/v2/texml/secrets", any(refuse_secrets))
         .route(
             "/v2/texml_applications",
@@ -69,15 +70,39 @@ async fn serve(State(app): State<App>, request: axum::http::Request<Body>) -> Re
 /// Answers requests to an older path. A request to this path creates a call of an application.
 async fn serve_connection(State(app): State<App>, request: axum::http::Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
-    let connection = parts.uri.path().rsplit('/').next().unwrap_or_default();
-    let connection = percent_decode_str(connection).decode_utf8_lossy().into_owned();
     let Some(account) = caller(&app, &parts) else { return refused(unauthenticated()) };
     let path = format!("/v2/texml/Accounts/{}/Calls", id::user_id(&account.name));
-    answered(&app, &parts, body, &path, Some(connection)).await
+    answered(&app, &parts, body, &path, Some(connection(&parts))).await
 }
 
-async fn refuse_assistants() -> Response {
-    refused(not_permitted("AI assistants are not available on this server"))
+/// Answers requests that create a call of an application. When the called party answers, an assistant talks with it.
+async fn serve_ai_call(State(app): State<App>, request: axum::http::Request<Body>) -> Response {
+    let (parts, body) = request.into_parts();
+    let Some(account) = caller(&app, &parts) else { return refused(unauthenticated()) };
+    if parts.method != Method::POST {
+        let detail = "The method is not allowed";
+        return refused(envelope(StatusCode::METHOD_NOT_ALLOWED, "10030", "Method not allowed", detail));
+    }
+    let own = id::user_id(&account.name);
+    let path = format!("/v2/texml/Accounts/{own}/Calls");
+    let given = match respond(&app, &parts, body, &account, Some(own.as_str())).await {
+        Ok(pairs) => ai_call::pairs(&app, &account, pairs),
+        Err(refusal) => return refused(refusal),
+    };
+    match given {
+        Ok(mut pairs) => {
+            complete(&mut pairs, &["Calls"], Some(connection(&parts)));
+            let request = MemberRequest { method: &parts.method, path: &path, headers: &parts.headers };
+            serve_member(&app, &Texml, request, pairs).await
+        }
+        Err(refusal) => refused(refusal),
+    }
+}
+
+/// The last segment of the path.
+fn connection(parts: &Parts) -> String {
+    let connection = parts.uri.path().rsplit('/').next().unwrap_or_default();
+    percent_decode_str(connection).decode_utf8_lossy().into_owned()
 }
 
 async fn refuse_secrets() -> Response {
@@ -97,19 +122,23 @@ async fn answered(app: &App, parts: &Parts, body: Body, path: &str, connection: 
         None if is_audio => Pairs::new(),
         None => return refused(unauthenticated()),
     };
+    let below = if parts.method == Method::POST { segments.get(1..).unwrap_or_default() } else { &[] };
+    complete(&mut pairs, below, connection);
+    let member_request = MemberRequest { method: &parts.method, path, headers: &parts.headers };
+    serve_member(app, &Texml, member_request, pairs).await
+}
+
+/// Adds the application in the path of a request and the defaults of its other parameters.
+fn complete(pairs: &mut Pairs, below: &[&str], connection: Option<String>) {
     if let Some(connection) = connection {
         pairs.retain(|(name, _)| name != "ApplicationSid");
         pairs.push(("ApplicationSid".to_owned(), connection));
     }
-    if parts.method == Method::POST {
-        for (name, value) in defaults(segments.get(1..).unwrap_or_default()) {
-            if !pairs.iter().any(|(known, _)| known == name) {
-                pairs.push(((*name).to_owned(), (*value).to_owned()));
-            }
+    for (name, value) in defaults(below) {
+        if !pairs.iter().any(|(known, _)| known == name) {
+            pairs.push(((*name).to_owned(), (*value).to_owned()));
         }
     }
-    let member_request = MemberRequest { method: &parts.method, path, headers: &parts.headers };
-    serve_member(app, &Texml, member_request, pairs).await
 }
 
 /// The parameters of a request. The request fails if the account in the path is not the client's account, or if a

@@ -42,11 +42,11 @@ GROUPS = {
         ("Connections", r"^/(\w+_)?connections\b|^/(fqdns|ips)\b"),
     ],
     "texml": [
-        ("Refused", r"/(ai_calls|secrets)\b"),
+        ("Refused", r"/secrets\b"),
         ("Applications", r"/texml_applications\b"),
         ("Queues", r"/Queues\b"),
         ("Conferences", r"/Conferences\b"),
-        ("Calls", r"/Calls\b"),
+        ("Calls", r"/(Calls|ai_calls)\b"),
         ("Recordings", r""),
     ],
 }

@@ -17,6 +17,7 @@ UNPUBLISHED = {
 # Of an event, or of all: members that are not published there. They are documented elsewhere, or applications in the field want them.
 BEYOND = {
     "call.answered": {"stream_url", "stream_track"},
+    "call.conversation.ended": {"messages"},
     "call.gather.ended": {"gather_id"},
     "call.hangup": {"duration_seconds"},
     "call.recording.saved": {"call_control_id", "format", "recording_id"},

@@ -23,7 +23,7 @@ use crate::{NAME, id};
 
 const PROFILE: &str = "outbound_voice_profile_id";
 /// The dialect of TeXML applications.
-pub(super) const TEXML: &str = "texml";
+pub(in super::super) const TEXML: &str = "texml";
 /// The dialects of connections.
 pub(super) const DIALECTS: [&str; 2] = [NAME, TEXML];
 

@@ -26,6 +26,7 @@ use tandem_runtime::app::App;
 use tandem_store::StoreFailed;
 
 use self::applications::CallControl;
+pub(super) use self::connection::TEXML;
 use self::phones::{CredentialConnection, TelephonyCredential};
 use self::profiles::Profile;
 use self::trunks::{AddressResource, Addresses, Hosts, Trunk};

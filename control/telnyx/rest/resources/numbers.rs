@@ -71,8 +71,9 @@ fn numbers<'a>(app: &'a App, account: &'a Account) -> Numbers<'a> {
         .and(connection::TEXML)
 }
 
+/// The number with this id. The number itself, in E.164, is also an id.
 fn found(app: &App, account: &Account, spelled: &str) -> Result<NumberRow, ApiError> {
-    let is_it = |row: &NumberRow| id::decimal(row.id).to_string() == spelled;
+    let is_it = |row: &NumberRow| id::decimal(row.id).to_string() == spelled || row.name == spelled;
     numbers(app, account).all().into_iter().find(is_it).ok_or_else(ApiError::no_resource)
 }
 

@@ -192,3 +192,35 @@ fn tools_of_a_request_become_a_script_with_the_prompt_of_the_configured_agent() 
     let hosted = json!({ "assistant": { "tools": [{ "type": "retrieval", "retrieval": {} }] } });
     assert_eq!(planned("ai_assistant_start", hosted).unwrap_err().code, 10015);
 }
+
+#[test]
+fn a_script_says_the_greeting_itself() {
+    let tools = json!([{ "type": "hangup", "hangup": {} }]);
+    let start = json!({ "greeting": "Hello {{name}}.", "assistant": { "id": "night", "tools": tools } });
+    let agent = settled(command("ai_assistant_start", start), None).unwrap();
+    assert_eq!((agent.first_message.as_deref(), agent.prompt.as_deref()), (None, None));
+    let script: Value = serde_json::from_str(&agent.script.unwrap()).unwrap();
+    assert_eq!(script["assistant"]["greeting"], "Hello {{name}}.");
+    // The greeting of a gather is not part of its script.
+    let gather = json!({ "parameters": { "properties": {} }, "greeting": "Hi.", "assistant": { "tools": tools } });
+    let agent = settled(command("gather_using_ai", gather), None).unwrap();
+    assert_eq!((agent.first_message.as_deref(), agent.script.is_some()), (Some("Hi."), true));
+}
+
+#[test]
+fn an_assistant_reports_its_messages_to_an_application_that_wants_them() {
+    let start = |updates: bool| command("ai_assistant_start", json!({ "send_message_history_updates": updates }));
+    assert!(settled(start(true), None).unwrap().reports_utterances);
+    assert!(!settled(start(false), None).unwrap().reports_utterances);
+}
+
+#[test]
+fn a_word_for_several_languages_leaves_the_language_of_the_agent() {
+    for (word, language) in [("auto", None), ("multi", None), ("de", Some("de"))] {
+        let transcription = json!({ "language": word });
+        let start = command("ai_assistant_start", json!({ "transcription": transcription }));
+        assert_eq!(assistant(spec(start)).language.as_deref(), language);
+        let gather = json!({ "parameters": { "properties": {} }, "transcription": transcription });
+        assert_eq!(assistant(spec(command("gather_using_ai", gather))).language.as_deref(), language);
+    }
+}
