@@ -19,8 +19,8 @@ const RECOGNITION: [&str; 2] = ["whisper-tiny.en", "whisper-base"];
 /// The beginnings of the folders of voices.
 const VOICES: [&str; 2] = ["piper-", "kokoro-"];
 /// How to get the program.
-pub const HOW_TO_GET: &str = "build the program tandem-speech with `cargo build --release -p tandem-speech-server`, or install \
-                              the package tandem-speech";
+pub const HOW_TO_GET: &str = "install the package tandem-speech, or build the program with `cargo install --path \
+                              speech_server`";
 /// The command that fetches the models.
 pub const INSTALL: &str = "tandem speech install";
 
@@ -128,8 +128,10 @@ impl Installed {
     }
 }
 
+/// Whether a folder has models. An installation that was broken off leaves only its downloads.
 fn has_models(folder: &Path) -> bool {
-    folder_names(folder).next().is_some()
+    let found = Installed::in_folder(folder);
+    found.recognition || found.voice
 }
 
 fn folder_names(folder: &Path) -> impl Iterator<Item = OsString> {
@@ -181,6 +183,7 @@ mod tests {
         let folder = Folder::new("models");
         let installed = || Installed::in_folder(&folder.0);
         assert_eq!(installed(), Installed { program: false, recognition: false, voice: false });
+        std::fs::create_dir(folder.0.join(".download")).unwrap();
         assert!(!has_models(&folder.0));
         std::fs::create_dir(folder.0.join("whisper-tiny.en")).unwrap();
         assert_eq!(installed(), Installed { program: false, recognition: true, voice: false });

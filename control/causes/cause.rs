@@ -221,7 +221,7 @@ causes! {
         LocalSpeechBusy "local-speech-busy"
             "The speech engine on this computer had too much work. espeak-ng spoke instead, or the speech was not recognised."
             "Use a computer with more cores, or another engine in speech.stt or speech.tts."
-            "The program `tandem-speech` has a lower priority than the server, so calls are not delayed..";
+            "The program `tandem-speech` has a lower priority than the server, so calls are not delayed.";
         LocalSpeechDown "local-speech-down"
             "The program of the speech engine on this computer (tandem-speech) did not start, or ended."
             "The server starts it again. The message and the server's log have its last words; check the memory of this computer."

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal};
 use tandem_id::AccountName;
 use tandem_shares::PerAccount;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,8 +14,11 @@ use tokio::sync::mpsc;
 
 use super::SpeechError;
 use super::espeak::Places;
+use super::local::without_settings;
 use super::wav::WavStream;
 
+/// Time limit for the program to end after its audio.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
 /// Number of octets that are read from the program at a time.
 const PIECE: usize = 8 * 1024;
 /// The language of a text that names no usable language.
@@ -73,15 +77,14 @@ impl CommandVoice {
         });
         let program = words.next().unwrap_or_default();
         let failed = |why: &dyn std::fmt::Display| SpeechError::Failed(format!("{program}: {why}"));
-        let mut child = Command::new(&program)
-            .args(words)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| failed(&error))?;
-        let (Some(mut stdin), Some(stdout), Some(stderr)) =
+        let mut command = Command::new(&program);
+        command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        // The program may be a script that starts other programs. They end together.
+        command.process_group(0);
+        without_settings(&mut command);
+        let mut child = command.spawn().map_err(|error| failed(&error))?;
+        let mut group = Group(child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)));
+        let (Some(mut stdin), Some(mut stdout), Some(mut stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
             return Err(failed(&"no pipe"));
@@ -95,27 +98,71 @@ impl CommandVoice {
         };
         let listen = async {
             let mut complaint = Vec::new();
-            let mut stderr = stderr;
             let mut first = (&mut stderr).take(4_096);
-            // The pipe must not fill up, so the rest is read too.
             let _ = first.read_to_end(&mut complaint).await;
+            // The pipe must not fill up, so the rest is read too.
             let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
             complaint
         };
-        let read = read(stdout, text, chunks);
-        let (_, complaint, read) = tokio::join!(feed, listen, read);
-        let status = child.wait().await.map_err(|error| failed(&error))?;
-        if !status.success() {
-            let complaint = String::from_utf8_lossy(&complaint);
-            return Err(failed(&format!("{status} {}", complaint.lines().next_back().unwrap_or_default())));
+        let (mut aside, mut complaint) = (Box::pin(async { tokio::join!(feed, listen).1 }), None);
+        let read = {
+            let read = read(&mut stdout, text, chunks);
+            tokio::pin!(read);
+            loop {
+                tokio::select! {
+                    read = &mut read => break read,
+                    said = &mut aside, if complaint.is_none() => complaint = Some(said),
+                }
+            }
+        };
+        let said = async {
+            match complaint {
+                Some(said) => said,
+                None => aside.await,
+            }
+        };
+        // The rest of the output is read, because a closed pipe would be an error for the program. It ends a program whose audio
+        // is of no use.
+        let mut stdout = read.is_ok().then_some(stdout);
+        let rest = async {
+            if let Some(stdout) = &mut stdout {
+                let _ = tokio::io::copy(stdout, &mut tokio::io::sink()).await;
+            }
+        };
+        let ending = async { tokio::join!(child.wait(), said, rest) };
+        let Ok((status, complaint, _)) = tokio::time::timeout(END_TIMEOUT, ending).await else {
+            // The program still runs. It has not failed, and its process group ends here.
+            return read.map_err(|why| failed(&why));
+        };
+        group.0 = None;
+        let status = status.map_err(|error| failed(&error))?;
+        if status.success() {
+            return read.map_err(|why| failed(&why));
         }
-        read.map_err(|why| failed(&why))
+        let complaint = String::from_utf8_lossy(&complaint);
+        let why = format!("{status} {}", complaint.lines().next_back().unwrap_or_default());
+        Err(match read {
+            Err(reason) => failed(&format!("{reason} ({})", why.trim_end())),
+            Ok(()) => failed(&why),
+        })
     }
 }
 
-/// Reads the WAV file of the program. At the end of the audio, and after an error, the pipe is closed.
+/// The process group of a program. Dropping the value kills all processes of the group.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0 {
+            // An error means that the processes have just ended.
+            let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+        }
+    }
+}
+
+/// Reads the WAV file of the program. The audio ends with the output, or after the length in the header of the file.
 async fn read(
-    mut stdout: impl AsyncReadExt + Unpin,
+    stdout: &mut (impl AsyncReadExt + Unpin),
     text: &str,
     chunks: &mpsc::Sender<Vec<i16>>,
 ) -> Result<(), String> {
@@ -133,6 +180,12 @@ async fn read(
             return Ok(());
         }
         if length == 0 {
+            return Ok(());
+        }
+        if wav.is_complete() {
+            let last = wav.finish()?;
+            // An error means that the text is cancelled.
+            let _ = chunks.send(last).await;
             return Ok(());
         }
     }

@@ -45,6 +45,7 @@ use disk::Disk;
 use espeak::{Espeak, PROGRAM, Places};
 use maker::{Engine, Other, engine, parts};
 use ssml::Part;
+use stream::Makings;
 
 pub use config::{DEFAULT_VOICE, SocketInterface, SpeechConfig, Stt, Tts};
 pub use local::{LOCAL_PROGRAM, LocalFault, LocalSpeech};
@@ -86,6 +87,7 @@ pub struct Voice {
     retry_at: Mutex<Option<Instant>>,
     cache: Cache<[u8; 32], Arc<[i16]>>,
     disk: Disk,
+    makings: Makings,
     local: Option<Arc<LocalSpeech>>,
 }
 
@@ -110,9 +112,19 @@ pub enum SpeechError {
     /// The program of the local engine is not installed.
     #[error("{0}")]
     NoLocalEngine(LocalFault),
+    /// The engine works, but does not speak this text now. The field contains the reason.
+    #[error("{0}")]
+    Refused(String),
     /// The engine failed. The field contains the reason.
     #[error("{0}")]
     Failed(String),
+}
+
+impl SpeechError {
+    /// Whether the engine itself has failed, so that it would not speak other texts either.
+    fn is_of_engine(&self) -> bool {
+        !matches!(self, Self::TooLong(_) | Self::Busy | Self::Refused(_))
+    }
 }
 
 /// Returns an error if the program of a configured engine is not installed on this computer. The error says how to fix
@@ -168,6 +180,7 @@ impl Voice {
             retry_at: Mutex::default(),
             cache: Cache::builder().max_capacity(MEMORY).weigher(weigh).build(),
             disk: Disk::new(cache_dir.into(), DISK),
+            makings: Makings::default(),
         }
     }
 
@@ -295,6 +308,15 @@ impl Voice {
             Ok(samples)
         };
         self.cache.try_get_with(key, make).await.map_err(|error: Arc<SpeechError>| (*error).clone())
+    }
+}
+
+/// Removes the query of this URL from an error message. The operator may have put a key into the query, and the message is
+/// shown to the owners of calls.
+fn without_query(message: String, url: &str) -> String {
+    match url.split_once('?') {
+        Some((_, query)) if !query.is_empty() => message.replace(query, "..."),
+        _ => message,
     }
 }
 

@@ -11,7 +11,7 @@ use tandem_test_support::wait_until;
 
 use super::*;
 use crate::recognise::Recogniser;
-use crate::{Stt, Tts, Voice};
+use crate::{SpokenPart, Stt, Tts, Voice};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -184,4 +184,118 @@ async fn a_program_that_never_works_is_started_with_growing_pauses() {
     wait_until(PATIENCE, "the reason", why).await;
     local.stop().await;
     assert!(pids(directory.path()).len() <= 5, "the pauses grow");
+}
+
+#[tokio::test]
+async fn a_language_without_a_model_names_the_command_that_installs_the_model() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = WebServer::start(|_| Answer::body(r#"{"text":"hello"}"#)).await;
+    let local = LocalSpeech::of_program(program(directory.path(), &ready(engine.address)), &client());
+    let recogniser = Recogniser::new(config(), client(), Default::default()).with_local(&local);
+    let hears = async |language: Option<&str>| {
+        let how = RecognitionSpec { language: language.map(Into::into), ..RecognitionSpec::default() };
+        let of_file = recogniser.transcribe(wav().into(), &how).await.map(|words| words.stable);
+        let mut session = recogniser.listen(&how).unwrap();
+        session.finish();
+        (of_file.map_err(|why| why.to_string()), session.next().await)
+    };
+    for language in [None, Some("en-GB"), Some("EN_us"), Some("multi")] {
+        assert_eq!(hears(language).await.0.as_deref(), Ok("hello"), "{language:?}");
+    }
+    let (of_file, live) = hears(Some("de-DE")).await;
+    let why = of_file.unwrap_err();
+    assert!(why.contains(SPEECH_NOT_INSTALLED) && why.contains("`tandem speech install de`"), "{why}");
+    assert_eq!(live.unwrap().unwrap_err().to_string(), why);
+    let why = hears(Some("`rm -rf /`")).await.0.unwrap_err();
+    assert!(why.contains("`tandem speech install`") && !why.contains("rm"), "{why}");
+    recogniser.stop_local().await;
+}
+
+#[test]
+fn a_program_that_refuses_a_request_does_run() {
+    let refused = "ws://127.0.0.1:9/v1/listen: HTTP error: 400 Bad Request";
+    assert_eq!(fault_of(refused), refused);
+    assert!(fault_of("ws://127.0.0.1:9/v1/listen: HTTP error: 429 Too Many Requests").contains(LOCAL_SPEECH_BUSY));
+    assert!(fault_of("the engine closed the connection").contains(LOCAL_SPEECH_DOWN));
+}
+
+#[tokio::test]
+async fn a_program_that_does_not_answer_is_ended_and_started_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = WebServer::start(|_| Answer::Silence).await;
+    // The program does not react to the end of its input either.
+    let script = ready(engine.address).replace("exec cat", "trap '' TERM; while :; do sleep 1; done; cat");
+    let local = LocalSpeech::checked(program(directory.path(), &script), &client());
+    local.configure(&config());
+    wait_until(PATIENCE, "the second child", async || pids(directory.path()).len() >= 2).await;
+    assert!(!is_running(&pids(directory.path())[0]));
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn a_new_model_is_found_while_the_program_runs_and_its_requests_go_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let models = directory.path().join("models");
+    std::fs::create_dir(&models).unwrap();
+    let engine = WebServer::start(|_| Answer::body("{}")).await;
+    let local = LocalSpeech::checked(program(directory.path(), &ready(engine.address)), &client());
+    local.configure(&SpeechConfig { models: Some(models.clone()), ..config() });
+    let used = local.ready(PATIENCE).await.unwrap();
+    std::fs::create_dir(models.join("whisper-base")).unwrap();
+    wait_until(PATIENCE, "the second child", async || pids(directory.path()).len() == 2).await;
+    let second = local.ready(PATIENCE).await.unwrap();
+    assert!(!Arc::ptr_eq(&used, &second));
+    let pids = pids(directory.path());
+    assert!(is_running(&pids[0]), "a request still uses the first child");
+    drop(used);
+    wait_until(PATIENCE, "the end of the first child", async || !is_running(&pids[0])).await;
+    assert!(is_running(&pids[1]));
+    drop(second);
+    local.stop().await;
+    assert!(!is_running(&pids[1]));
+}
+
+#[tokio::test]
+async fn a_reload_does_not_end_the_requests_that_use_the_program() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = WebServer::start(|_| Answer::body("{}")).await;
+    let local = LocalSpeech::of_program(program(directory.path(), &ready(engine.address)), &client());
+    local.configure(&config());
+    let used = local.ready(PATIENCE).await.unwrap();
+    local.configure(&SpeechConfig::default());
+    let off = async || matches!(*local.state.borrow(), State::Off);
+    wait_until(PATIENCE, "the end of the supervision", off).await;
+    let pid = pids(directory.path()).remove(0);
+    assert!(is_running(&pid));
+    drop(used);
+    wait_until(PATIENCE, "the end of the child", async || !is_running(&pid)).await;
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn a_program_with_too_much_work_speaks_the_next_text() {
+    if std::process::Command::new("espeak-ng").arg("--version").output().is_err() {
+        tandem_test_support::skip(tandem_test_support::Needs::Package("espeak-ng"));
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let engine = WebServer::start(|request| match request.body.contains("Too much") {
+        true => Answer::status(429),
+        false => Answer::body(wav()),
+    })
+    .await;
+    let local = LocalSpeech::of_program(program(directory.path(), &ready(engine.address)), &client());
+    let voice = Voice::new(config(), directory.path().join("cache"), client(), Default::default());
+    let voice = Arc::new(voice.with_local(&config(), &local));
+    let (session, account) = (voice.session(), AccountName::new("acme"));
+    let mut refused = voice.stream(&session, &account, &speech("Too much.", "en-US"));
+    let part = refused.next().await.unwrap().unwrap();
+    assert!(matches!(part, SpokenPart::InsteadOf(why) if why.contains(LOCAL_SPEECH_BUSY)));
+    let (mut spoken, mut length) = (voice.stream(&session, &account, &speech("Hello.", "en-US")), 0);
+    while let Some(part) = spoken.next().await {
+        let Ok(SpokenPart::Samples(samples)) = part else { panic!("{part:?}") };
+        length += samples.len();
+    }
+    assert_eq!(length, 0x1000, "the program spoke");
+    local.stop().await;
 }

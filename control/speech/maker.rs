@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tandem_call::engine::LOCAL_SPEECH_BUSY;
 use tandem_call::program::instruction::Speech;
 use tandem_http::Client;
 use tandem_id::AccountName;
@@ -19,7 +20,6 @@ use super::local::{self, LocalFault, LocalSpeech};
 use super::over_http::HttpVoice;
 use super::socket::{Protocol, SocketVoice, VoiceLine};
 use super::ssml::{self, Part};
-use super::stream::{Parts, send};
 use super::{SpeechConfig, SpeechError, Tts, voices};
 
 /// Number of pieces of audio that wait for their reader.
@@ -51,6 +51,7 @@ enum Maker {
 }
 
 /// The voice, the language and the identity of the engine for a text.
+#[derive(Clone)]
 pub(super) struct Voicing {
     pub(super) voice: String,
     pub(super) language: Option<String>,
@@ -59,11 +60,15 @@ pub(super) struct Voicing {
 }
 
 /// A text whose audio broke off.
+#[derive(Clone)]
 pub(super) struct Broken {
     /// Number of samples before the failure.
     pub(super) heard: usize,
     pub(super) why: SpeechError,
 }
+
+/// Takes the samples of a text while the engine makes them.
+pub(super) type Reader<'a> = &'a mut (dyn FnMut(Arc<[i16]>) + Send);
 
 /// Creates the configured engine. `None` if text to speech is off.
 pub(super) fn engine(
@@ -167,23 +172,26 @@ impl Other {
         account: &AccountName,
         voicing: &Voicing,
         text: &str,
-        (patience, reader): (Duration, Option<&Parts>),
+        (patience, mut reader): (Duration, Option<Reader<'_>>),
     ) -> Result<Vec<i16>, Broken> {
         let (sender, mut chunks) = mpsc::channel(CHUNKS);
         let making = self.make(line, account, voicing, text, sender);
         tokio::pin!(making);
         let (mut outcome, mut all) = (None, Vec::new());
-        let mut deadline = Instant::now() + patience;
+        // The texts of a line wait for each other. Their time begins with the first chunk, which is empty.
+        let mut deadline = line.is_none().then(|| Instant::now() + patience);
         let outcome = loop {
             tokio::select! {
                 biased;
                 chunk = chunks.recv() => match chunk {
                     Some(samples) => {
                         all.extend_from_slice(&samples);
-                        if let Some(reader) = reader {
-                            send(reader, samples.into()).await;
+                        if let Some(reader) = &mut reader
+                            && !samples.is_empty()
+                        {
+                            reader(samples.into());
                         }
-                        deadline = Instant::now() + patience;
+                        deadline = Some(Instant::now() + patience);
                     }
                     None => match outcome.take() {
                         Some(outcome) => break outcome,
@@ -191,11 +199,13 @@ impl Other {
                     },
                 },
                 done = &mut making, if outcome.is_none() => outcome = Some(done),
-                () = sleep_until(deadline) => break Err(SpeechError::Timeout(patience)),
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    break Err(SpeechError::Timeout(patience));
+                }
             }
         };
         match outcome {
-            Ok(()) if all.is_empty() => Err(SpeechError::Failed("the engine sent no audio".to_owned())),
+            Ok(()) if all.is_empty() => Err(SpeechError::Refused("the engine sent no audio".to_owned())),
             outcome => outcome,
         }
         .map_err(|why| Broken { heard: all.len(), why })?;
@@ -238,11 +248,15 @@ async fn locally(
     text: &str,
     chunks: &mpsc::Sender<Vec<i16>>,
 ) -> Result<(), SpeechError> {
-    let of_fault = |fault: LocalFault| SpeechError::Failed(fault.to_string());
+    // A program with much work has not failed: it still speaks the texts of others.
+    let of_why = |why: String| match why.contains(LOCAL_SPEECH_BUSY) {
+        true => SpeechError::Refused(why),
+        false => SpeechError::Failed(why),
+    };
+    let of_fault = |fault: LocalFault| of_why(fault.to_string());
     let _place = speech.text_place().map_err(of_fault)?;
     let ready = speech.ready(local::READY_TIMEOUT).await.map_err(of_fault)?;
-    let known = ready.voices.iter().find(|known| *known == voice);
-    let voice = known.or_else(|| ready.voices.first()).ok_or_else(|| of_fault(LocalFault::NoModels("a voice")))?;
+    let voice = ready.voice(voice).map_err(of_fault)?;
     let http = HttpVoice {
         client: speech.client.clone(),
         url: format!("http://{}/v1/audio/speech", ready.address),
@@ -252,7 +266,7 @@ async fn locally(
     };
     let spoken = http.speak_in_chunks(voice, text, chunks).await;
     spoken.map_err(|why| match why {
-        SpeechError::Failed(why) => SpeechError::Failed(local::fault_of(&why)),
+        SpeechError::Failed(why) | SpeechError::Refused(why) => of_why(local::fault_of(&why)),
         why => why,
     })
 }

@@ -113,7 +113,12 @@ impl HttpVoice {
 
 fn refused(status: u16, body: &[u8]) -> SpeechError {
     let why: String = String::from_utf8_lossy(body).chars().take(200).collect();
-    SpeechError::Failed(format!("the engine answered {status}: {why}"))
+    let why = format!("the engine answered {status}: {why}");
+    match status {
+        // The text is wrong for the engine, or the engine has too much work.
+        400 | 413 | 422 | 429 => SpeechError::Refused(why),
+        _ => SpeechError::Failed(why),
+    }
 }
 
 #[cfg(test)]

@@ -174,7 +174,7 @@ async fn listen_locally(
     let ready = async {
         let local = local.as_ref().ok_or_else(no_local)?;
         let place = local.recognition_place()?;
-        Ok::<_, LocalFault>((local, place, local_engine(local).await?))
+        Ok::<_, LocalFault>((local, place, local_engine(local, how).await?))
     };
     // The audio of the meantime waits in the queue of the session.
     let (local, _place, ready) = tokio::select! {
@@ -200,7 +200,7 @@ async fn transcribe_locally(
     let of_fault = |fault: LocalFault| fault.to_string();
     let local = local.ok_or_else(no_local).map_err(of_fault)?;
     let _place = local.recognition_place().map_err(of_fault)?;
-    let ready = local_engine(local).await.map_err(of_fault)?;
+    let ready = local_engine(local, how).await.map_err(of_fault)?;
     let engine = FileEngine {
         client: local.client.clone(),
         url: url_of(&ready, "http", "/v1/audio/transcriptions")?,
@@ -212,10 +212,11 @@ async fn transcribe_locally(
     engine.transcribe(wav, how, time).await.map_err(|why| local::fault_of(&why))
 }
 
-/// Waits for the program `tandem-speech`, if it has models for recognition.
-async fn local_engine(local: &LocalSpeech) -> Result<Arc<Ready>, LocalFault> {
+/// Waits for the program `tandem-speech`, if it has a model for the language.
+async fn local_engine(local: &LocalSpeech, how: &RecognitionSpec) -> Result<Arc<Ready>, LocalFault> {
     let ready = local.ready(local::READY_TIMEOUT).await?;
-    if ready.recognition.is_empty() { Err(LocalFault::NoModels("recognition")) } else { Ok(ready) }
+    ready.recognises(how.language.as_deref())?;
+    Ok(ready)
 }
 
 fn no_local() -> LocalFault {

@@ -11,20 +11,24 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use tandem_http::Client;
 use tandem_http::websocket::{self, Connection};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::SpeechError;
 use messages::Answer;
 pub(super) use messages::Protocol;
 
-/// Number of texts that wait for a line. A conversation prepares two texts at a time.
+/// Number of texts that a line has not looked at yet. All of them but one are cancelled.
 const WAITING: usize = 8;
 /// Maximum time for which a connection may accept no data.
 const STALLED: Duration = Duration::from_secs(5);
 /// Time limit for the engine to confirm that a text is cancelled.
 const CANCELLED: Duration = Duration::from_secs(1);
+/// The reason why an engine with too much audio has failed.
+const TOO_LONG: &str = "the audio of the text is too long";
 /// Time limit for the closing handshake.
 const CLOSED: Duration = Duration::from_secs(1);
 
@@ -38,7 +42,11 @@ pub(super) struct SocketVoice {
 
 /// A connection to the engine for one conversation. Dropping the last clone closes the connection.
 #[derive(Clone)]
-pub(super) struct VoiceLine(mpsc::Sender<Job>);
+pub(super) struct VoiceLine {
+    jobs: mpsc::Sender<Job>,
+    /// The text with the permit is the one that the engine speaks.
+    turn: Arc<Semaphore>,
+}
 
 /// A text to speak.
 struct Job {
@@ -59,13 +67,13 @@ impl SocketVoice {
     pub(super) fn line(self: &Arc<Self>, ahead: Option<String>) -> VoiceLine {
         let (jobs, receiver) = mpsc::channel(WAITING);
         tokio::spawn(serve(Arc::clone(self), receiver, ahead.filter(|_| self.protocol.keeps_connection())));
-        VoiceLine(jobs)
+        VoiceLine { jobs, turn: Arc::new(Semaphore::new(1)) }
     }
 }
 
 impl VoiceLine {
-    /// Speaks a plain text in a voice and a language. Gives the samples, at 8,000 Hz, to `chunks`. Dropping the receiver of
-    /// the chunks cancels the text.
+    /// Speaks a plain text in a voice and a language. Gives the samples, at 8,000 Hz, to `chunks`. The first chunk is empty:
+    /// it says that the texts before this one are over. Dropping the receiver of the chunks cancels the text.
     pub(super) async fn speak(
         &self,
         (voice, language): (&str, Option<&str>),
@@ -74,9 +82,11 @@ impl VoiceLine {
     ) -> Result<(), SpeechError> {
         let (done, result) = oneshot::channel();
         let (voice, language) = (voice.to_owned(), language.map(str::to_owned));
-        let job = Job { voice, language, text: text.to_owned(), chunks, done };
         let ended = || SpeechError::Failed("the connection to the engine has ended".to_owned());
-        self.0.send(job).await.map_err(|_| ended())?;
+        let _turn = self.turn.acquire().await.map_err(|_| ended())?;
+        chunks.send(Vec::new()).await.map_err(|_| ended())?;
+        let job = Job { voice, language, text: text.to_owned(), chunks, done };
+        self.jobs.send(job).await.map_err(|_| ended())?;
         result.await.map_err(|_| ended())?.map_err(SpeechError::Failed)
     }
 }
@@ -144,7 +154,7 @@ impl Line<'_> {
         let headers = self.engine.protocol.headers();
         let opening = websocket::connect(&self.engine.client, &target, headers);
         let opened = timeout(self.engine.time, opening).await.map_err(|_| "the handshake timed out".to_owned())?;
-        let socket = opened.map_err(|why| why.detail)?;
+        let socket = opened.map_err(|why| super::without_query(why.detail, &target))?;
         self.connection = Some(Open { socket, target, used: Instant::now(), texts: VecDeque::new() });
         Ok(())
     }
@@ -237,10 +247,7 @@ impl Open {
                 message = self.socket.next() => match message {
                     Some(Ok(Message::Text(text))) => protocol.read(&text, context),
                     Some(Ok(Message::Binary(octets))) => protocol.read_binary(&octets),
-                    Some(Ok(Message::Close(frame))) => Answer::Failed(match frame {
-                        Some(frame) => format!("the engine closed the connection: {} {}", frame.code, frame.reason),
-                        None => "the engine closed the connection".to_owned(),
-                    }),
+                    Some(Ok(Message::Close(frame))) => closed(frame, sounded && !protocol.keeps_connection()),
                     None => Answer::Failed("the engine closed the connection".to_owned()),
                     Some(Ok(_)) => Answer::Nothing,
                     Some(Err(error)) => Answer::Failed(error.to_string()),
@@ -252,12 +259,19 @@ impl Open {
                     sounded = true;
                     match left.checked_sub(samples.len()) {
                         Some(rest) => left = rest,
-                        None => return End::Failed { why: "the audio of the text is too long".to_owned(), sounded },
+                        None => return End::Failed { why: TOO_LONG.to_owned(), sounded },
                     }
                     // An error means that the text is cancelled, which the next turn of the loop notices.
                     let _ = job.chunks.send(samples).await;
                 }
                 Answer::Done => return End::Spoken,
+                Answer::Last(samples) => {
+                    if samples.len() > left {
+                        return End::Failed { why: TOO_LONG.to_owned(), sounded: true };
+                    }
+                    let _ = job.chunks.send(samples).await;
+                    return End::Spoken;
+                }
                 Answer::Failed(why) => return End::Failed { why, sounded },
                 Answer::Cleared | Answer::Nothing => {}
             }
@@ -291,5 +305,14 @@ impl Open {
             Ok(sent) => sent.map_err(|error| error.to_string()),
             Err(_) => Err("the engine's socket accepts no data".to_owned()),
         }
+    }
+}
+
+/// The meaning of a close frame. `is_end` says whether the engine closes the connection after the last audio of a text.
+fn closed(frame: Option<CloseFrame>, is_end: bool) -> Answer {
+    match frame {
+        Some(frame) if is_end && frame.code == CloseCode::Normal => Answer::Done,
+        Some(frame) => Answer::Failed(format!("the engine closed the connection: {} {}", frame.code, frame.reason)),
+        None => Answer::Failed("the engine closed the connection".to_owned()),
     }
 }

@@ -1,17 +1,18 @@
 //! Speech that is played while it is still being made.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use tandem_call::engine::ESPEAK_SPEAKS;
 use tandem_call::program::instruction::Speech;
 use tandem_id::AccountName;
 use tandem_metrics::timings::{Count, Timing};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::maker::{Broken, Engine, Other, Voicing, parts};
+use super::maker::{Broken, Engine, Voicing, parts};
 use super::socket::VoiceLine;
 use super::ssml::Part;
 use super::{CALL_TIMEOUT, ENGINE_RETRY_AFTER, LONGEST_TEXT, SpeechError, Spoken, Voice, key};
@@ -53,7 +54,32 @@ impl Drop for SpeechStream {
     }
 }
 
-pub(super) type Parts = mpsc::Sender<Result<SpokenPart, SpeechError>>;
+type Parts = mpsc::Sender<Result<SpokenPart, SpeechError>>;
+
+/// The texts that an engine speaks now, by their cache keys.
+pub(super) type Makings = Mutex<HashMap<[u8; 32], Weak<Making>>>;
+
+/// A text that an engine speaks now. All callers who need the text meanwhile hear the same audio. Dropping the last reference
+/// cancels the work of the engine.
+pub(super) struct Making {
+    made: watch::Receiver<Made>,
+    task: AbortHandle,
+}
+
+/// The speech for a text so far.
+#[derive(Default)]
+struct Made {
+    parts: Vec<Arc<[i16]>>,
+    end: Option<Result<(), Broken>>,
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        if self.made.borrow().end.is_none() {
+            self.task.abort();
+        }
+    }
+}
 
 impl Voice {
     /// Creates the session of a conversation. An engine with a WebSocket interface opens its connection now, so that the
@@ -97,7 +123,7 @@ impl Voice {
     }
 
     async fn speak_in_parts(
-        &self,
+        self: &Arc<Self>,
         line: Option<&VoiceLine>,
         account: &AccountName,
         speech: &Speech,
@@ -141,14 +167,11 @@ impl Voice {
                 continue;
             }
             if !failed {
-                let Err(Broken { heard, why }) = self.in_parts(other, line, account, &voicing, &words, sender).await
-                else {
-                    continue;
-                };
+                let making = self.making(&engine, line, account, &voicing, &words);
+                let Err(Broken { heard, why }) = making.read(sender).await else { continue };
                 failed = true;
                 self.timings.count(Count::TtsFailed, 1);
-                // An engine with much work has not failed.
-                if !matches!(why, SpeechError::Busy) {
+                if why.is_of_engine() {
                     *self.retry_at.lock() = Some(Instant::now() + ENGINE_RETRY_AFTER);
                 }
                 let why = format!("speech.tts: {why}; {ESPEAK_SPEAKS}");
@@ -163,23 +186,47 @@ impl Voice {
     }
 
     /// Speaks a plain text with an engine other than espeak-ng, and stores the whole audio in the cache.
-    async fn in_parts(
-        &self,
-        other: &Other,
+    fn making(
+        self: &Arc<Self>,
+        engine: &Arc<Option<Engine>>,
         line: Option<&VoiceLine>,
         account: &AccountName,
         voicing: &Voicing,
         words: &Speech,
-        sender: &Parts,
-    ) -> Result<(), Broken> {
-        let began = Instant::now();
-        let made = other.in_chunks(line, account, voicing, &words.text, (CALL_TIMEOUT, Some(sender)));
-        let all = made.await?;
-        self.timings.took(Timing::TextToSpeech, began.elapsed());
-        let (key, samples): (_, Arc<[i16]>) = (key(&voicing.identity, words), all.into());
-        self.disk.write(&key, &samples).await;
-        self.cache.insert(key, samples).await;
-        Ok(())
+    ) -> Arc<Making> {
+        let key = key(&voicing.identity, words);
+        let mut makings = self.makings.lock();
+        let known = makings.get(&key).and_then(Weak::upgrade);
+        if let Some(known) = known.filter(|known| known.made.borrow().end.is_none()) {
+            return known;
+        }
+        makings.retain(|_, making| making.strong_count() > 0);
+        let (sender, made) = watch::channel(Made::default());
+        let (voice, engine, line) = (Arc::clone(self), Arc::clone(engine), line.cloned());
+        let (account, voicing, text) = (account.clone(), voicing.clone(), words.text.clone());
+        let task = tokio::spawn(async move {
+            let Some(Engine::Other(other, _)) = Option::as_ref(&engine) else { return };
+            let began = Instant::now();
+            let mut reader = |samples| sender.send_modify(|made| made.parts.push(samples));
+            let all =
+                other.in_chunks(line.as_ref(), &account, &voicing, &text, (CALL_TIMEOUT, Some(&mut reader))).await;
+            let (end, samples) = match all {
+                Ok(all) => (Ok(()), Some(Arc::from(all))),
+                Err(broken) => (Err(broken), None),
+            };
+            if let Some(samples) = &samples {
+                voice.timings.took(Timing::TextToSpeech, began.elapsed());
+                voice.cache.insert(key, Arc::clone(samples)).await;
+            }
+            // No caller waits for the disk.
+            sender.send_modify(|made| made.end = Some(end));
+            if let Some(samples) = samples {
+                voice.disk.write(&key, &samples).await;
+            }
+        });
+        let making = Arc::new(Making { made, task: task.abort_handle() });
+        makings.insert(key, Arc::downgrade(&making));
+        making
     }
 
     /// Whether the cache has the whole speech for a text.
@@ -196,9 +243,33 @@ impl Voice {
     }
 
     async fn known(&self, key: &[u8; 32]) -> Option<Arc<[i16]>> {
-        match self.cache.get(key).await {
-            Some(samples) => Some(samples),
-            None => self.disk.read(key).await,
+        if let Some(samples) = self.cache.get(key).await {
+            return Some(samples);
+        }
+        let samples = self.disk.read(key).await?;
+        self.cache.insert(*key, Arc::clone(&samples)).await;
+        Some(samples)
+    }
+}
+
+impl Making {
+    /// Passes all parts of the speech to a reader.
+    async fn read(&self, reader: &Parts) -> Result<(), Broken> {
+        let (mut made, mut sent, mut heard) = (self.made.clone(), 0, 0);
+        loop {
+            let news = made.wait_for(|made| made.parts.len() > sent || made.end.is_some()).await;
+            let news = news.map(|made| (made.parts.get(sent..).unwrap_or_default().to_vec(), made.end.clone()));
+            // An error means that the task has ended without a result.
+            let failed = || SpeechError::Failed("the engine has failed".to_owned());
+            let (parts, end) = news.map_err(|_| Broken { heard, why: failed() })?;
+            sent += parts.len();
+            for part in parts {
+                heard += part.len();
+                send(reader, part).await;
+            }
+            if let Some(end) = end {
+                return end;
+            }
         }
     }
 }
@@ -208,7 +279,7 @@ fn is_speakable(speech: &Speech) -> bool {
     speech.text.len() <= LONGEST_TEXT && !speech.text.trim().is_empty()
 }
 
-pub(super) async fn send(sender: &Parts, samples: Arc<[i16]>) {
+async fn send(sender: &Parts, samples: Arc<[i16]>) {
     if !samples.is_empty() {
         // If the reader has dropped the stream, this task is aborted.
         let _ = sender.send(Ok(SpokenPart::Samples(samples))).await;

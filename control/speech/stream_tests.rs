@@ -11,6 +11,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::*;
 
@@ -20,7 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const CHUNK: usize = 1_600;
 
 /// A WebSocket engine. A text with the word `hang` gets one chunk and no end. A text with the word `break` gets one chunk,
-/// and then the engine closes the connection. Any other text gets two chunks.
+/// and then the engine closes the connection. Any other text gets two chunks. After a text with the word `close`, the engine
+/// closes the connection normally, without a message about the end of the text.
 struct SocketEngine {
     url: String,
     /// Each message that the engine received.
@@ -112,6 +115,11 @@ async fn converse(
             if index == 0 && words.contains("hang") {
                 break;
             }
+        }
+        if words.contains("close") {
+            let normal = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+            let _ = socket.close(Some(normal)).await;
+            return;
         }
         if !words.contains("hang") {
             let _ = socket.send(Message::text(end.to_string())).await;
@@ -232,6 +240,112 @@ async fn a_text_outside_of_conversations_is_spoken_by_a_websocket_engine_too() {
     assert_eq!(request["voice"], json!({ "mode": "id", "id": "ana" }));
 }
 
+#[tokio::test]
+async fn a_text_that_waits_for_another_text_of_its_line_is_not_late() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut socket = SocketEngine::start("/tts/websocket").await;
+    let voice = voice(socket.config(), &directory);
+    let (engine, account) = (voice.engine.load_full(), AccountName::new("acme"));
+    let Some(Engine::Other(other, _)) = Option::as_ref(&engine) else { panic!() };
+    let line = other.line(false);
+    let voicing = other.voicing(&speech(""));
+    let (sender, mut parts) = mpsc::unbounded_channel();
+    let mut reader = |samples| sender.send(samples).unwrap();
+    let first = other.in_chunks(line.as_ref(), &account, &voicing, "Please hang on.", (PATIENCE, Some(&mut reader)));
+    let mut first = Box::pin(first);
+    tokio::select! {
+        _ = &mut first => panic!("the first text has no end"),
+        _ = socket.gets("hang") => {}
+    }
+    // The second text may not wait at all, as soon as it is its turn.
+    let second = other.in_chunks(line.as_ref(), &account, &voicing, "Go on.", (Duration::ZERO, None));
+    tokio::pin!(second);
+    tokio::select! {
+        biased;
+        _ = &mut second => panic!("its turn has not come"),
+        _ = &mut first => panic!("the first text has no end"),
+        part = parts.recv() => assert!(part.is_some()),
+    }
+    drop(first);
+    assert!(matches!(second.await, Err(broken) if matches!(broken.why, SpeechError::Timeout(_))));
+}
+
+#[tokio::test]
+async fn callers_who_need_a_text_at_the_same_time_hear_the_same_audio_and_the_last_one_cancels_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut engine = SocketEngine::start("/tts/websocket").await;
+    let voice = voice(engine.config(), &directory);
+    let (one, other, account) = (voice.session(), voice.session(), AccountName::new("acme"));
+    let text = speech("Please hang on.");
+    let mut first = voice.stream(&one, &account, &text);
+    assert!(part(&mut first).await.is_some());
+    let mut second = voice.stream(&other, &account, &text);
+    assert!(part(&mut second).await.is_some(), "the second caller hears the text from its beginning");
+    drop(first);
+    // The first conversation goes on, and the second one still listens to the first text.
+    let mut next = voice.stream(&other, &account, &speech("Go on."));
+    assert_eq!(length(&mut next).await, 2 * CHUNK);
+    drop(second);
+    let mut texts = Vec::new();
+    loop {
+        let message = engine.gets("context_id").await;
+        if message["cancel"] == true {
+            break;
+        }
+        texts.push(message["transcript"].clone());
+    }
+    assert_eq!(texts, ["Please hang on.", "Go on."]);
+    assert_eq!(engine.connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn an_engine_that_closes_the_connection_of_one_text_has_spoken_the_whole_text() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = SocketEngine::start(PATHS[0]).await;
+    let voice = voice(engine.config(), &directory);
+    let (session, account) = (voice.session(), AccountName::new("acme"));
+    let mut stream = voice.stream(&session, &account, &speech("We close at nine."));
+    assert_eq!(length(&mut stream).await, 2 * CHUNK);
+}
+
+#[tokio::test]
+async fn a_key_in_the_url_of_an_engine_is_in_no_message() {
+    use tandem_http::testing::{Answer, WebServer};
+    if !has_espeak() {
+        return;
+    }
+    let server = WebServer::start(|_| Answer::status(401)).await;
+    let directory = tempfile::tempdir().unwrap();
+    let url: url::Url = server.url("/tts/websocket?api_key=s3cret").replace("http", "ws").parse().unwrap();
+    let config = SpeechConfig { tts: Tts::WebSocket(url, SocketInterface::Cartesia), ..SpeechConfig::default() };
+    let spoken = voice(config, &directory).say(&AccountName::new("acme"), &speech("Hello.")).await.unwrap();
+    let why = spoken.instead_of.unwrap();
+    assert!(why.contains("401") && !why.contains("s3cret"), "{why}");
+}
+
+#[tokio::test]
+async fn an_engine_that_refuses_one_text_speaks_the_next_text() {
+    use tandem_http::testing::{Answer, WebServer};
+    if !has_espeak() {
+        return;
+    }
+    let server = WebServer::start(|request| match request.body.contains("Wrong") {
+        true => Answer::status(400),
+        false => Answer::status(500),
+    })
+    .await;
+    let directory = tempfile::tempdir().unwrap();
+    let url = server.url("/v1/audio/speech").parse().unwrap();
+    let voice = voice(SpeechConfig { tts: Tts::Http(url), ..SpeechConfig::default() }, &directory);
+    let (session, account) = (voice.session(), AccountName::new("acme"));
+    for (text, rests) in [("Wrong.", false), ("Hello.", true)] {
+        let mut stream = voice.stream(&session, &account, &speech(text));
+        assert!(matches!(part(&mut stream).await, Some(SpokenPart::InsteadOf(_))), "{text}");
+        while part(&mut stream).await.is_some() {}
+        assert_eq!(voice.retry_at.lock().is_some(), rests, "{text}");
+    }
+}
+
 /// An HTTP engine that sends the first part of a WAV file, and the second part after a signal.
 async fn http_engine(first: Vec<u8>, second: Vec<u8>) -> (url::Url, oneshot::Sender<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -327,4 +441,50 @@ async fn espeak_replaces_a_program_that_fails() {
     let config = SpeechConfig { tts: Tts::Command(words.into()), ..SpeechConfig::default() };
     let spoken = voice(config, &directory).say(&AccountName::new("acme"), &speech("Hello.")).await.unwrap();
     assert!(spoken.instead_of.unwrap().contains("/nowhere/piper"));
+}
+
+/// The length of the samples in the header.
+const LENGTH: &[u8] = &[0x80, 0x0C, 0, 0];
+
+#[tokio::test]
+async fn the_audio_of_a_program_is_complete_although_the_program_still_runs() {
+    for script in
+        ["cat > /dev/null; cat \"$0\"; exec sleep 1000", "cat > /dev/null; cat \"$0\"; sleep 1000 >&- & exit 0"]
+    {
+        let directory = tempfile::tempdir().unwrap();
+        let config = program(&directory, script);
+        let wav = [&HEAD[..HEAD.len() - 4], LENGTH, &[1; 3_200]].concat();
+        std::fs::write(directory.path().join("voice.wav"), wav).unwrap();
+        let spoken = voice(config, &directory).say(&AccountName::new("acme"), &speech("Hello.")).await.unwrap();
+        assert_eq!((spoken.samples.len(), spoken.instead_of), (1_600, None), "{script}");
+    }
+}
+
+#[tokio::test]
+async fn a_program_without_an_end_fails_with_the_reason() {
+    if !has_espeak() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let voice = voice(program(&directory, r#"cat > /dev/null; exec cat "$0" /dev/zero"#), &directory);
+    let spoken = voice.say(&AccountName::new("acme"), &speech("Hello.")).await.unwrap();
+    let why = spoken.instead_of.unwrap();
+    assert!(why.contains("the audio of the text is too long"), "{why}");
+}
+
+#[tokio::test]
+async fn the_programs_that_a_program_has_started_end_with_the_text() {
+    let directory = tempfile::tempdir().unwrap();
+    let voice = voice(program(&directory, r#"sleep 1000 & echo $! > "$1"; wait"#), &directory);
+    let session = voice.session();
+    let stream = voice.stream(&session, &AccountName::new("acme"), &speech("Hello."));
+    let said = directory.path().join("said");
+    let pid = async || std::fs::read_to_string(&said).ok().filter(|pid| pid.ends_with('\n'));
+    let pid = tandem_test_support::wait_for(PATIENCE, "the second program", pid).await;
+    drop(stream);
+    let state = || std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    let is_over = async || {
+        state().rsplit(')').next().is_none_or(|state| state.trim().is_empty() || state.trim().starts_with('Z'))
+    };
+    tandem_test_support::wait_until(PATIENCE, "the end of the second program", is_over).await;
 }

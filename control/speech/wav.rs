@@ -58,6 +58,11 @@ impl WavStream {
         Ok(samples)
     }
 
+    /// Whether all samples are read that the header announces. `false` if the header has no length.
+    pub(super) fn is_complete(&self) -> bool {
+        matches!((self.left, &self.format), (Some(left), Some((format, _))) if left < format.block() as u64)
+    }
+
     /// Returns the last samples.
     pub(super) fn finish(&mut self) -> Result<Vec<i16>, String> {
         if let (Some(left), Some((format, _))) = (self.left, &self.format)

@@ -169,6 +169,30 @@ async fn the_local_engine_recognises_a_caller_and_its_death_ends_no_call() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_language_without_a_model_names_its_command_and_a_killed_server_leaves_no_engine() {
+    let (engine, _log) = engine().await;
+    let folder = TempDir::new_in(Program::TEMPORARY).unwrap();
+    local_program(folder.path(), engine);
+    let file = folder.path().join("tandem.toml");
+    let number =
+        inline("100", "<Response><Gather input=\"speech\" language=\"de-DE\" timeout=\"1\"/><Hangup/></Response>");
+    let speech = "[speech]\nstt = \"local\"\ntts = \"off\"\n";
+    std::fs::write(&file, settings(folder.path(), &(speech.to_owned() + &number))).unwrap();
+    let program = Program::start_beside(&file, folder.path()).await;
+    program.says("tandem-speech listens on").await;
+    let mut phone = Phone::new().await;
+    phone.call(program.udp, "100").await;
+    phone.until(SipEvent::Bye).await;
+    let found = error(program.api, "speech-not-installed").await;
+    assert!(found["message"].as_str().unwrap().contains("`tandem speech install de`"), "{found}");
+    let pid = std::fs::read_to_string(folder.path().join("pids")).unwrap().trim().to_owned();
+    assert!(Path::new(&format!("/proc/{pid}")).exists());
+    program.kill().await;
+    let gone = async || (!Path::new(&format!("/proc/{pid}")).exists()).then_some(());
+    wait_for(PATIENCE, "the end of the child", gone).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_local_engine_that_cannot_start_is_an_error_of_the_call_that_needs_it() {
     let folder = TempDir::new_in(Program::TEMPORARY).unwrap();
     let script = folder.path().join("tandem-speech");

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use url::Url;
 
-use super::super::SpeechConfig;
+use super::super::{SpeechConfig, without_query};
 use super::RecogniseError;
 use super::frames::{FRAME, FrameReader};
 
@@ -66,7 +66,9 @@ impl Live {
         let headers = self.key.into_iter().map(|key| ("Authorization".to_owned(), key)).collect();
         let opened = timeout(self.time, websocket::connect(&self.client, self.url.as_str(), headers));
         let mut socket = tokio::select! {
-            opened = opened => opened.map_err(|_| "the handshake timed out".to_owned())?.map_err(|why| why.detail)?,
+            opened = opened => opened
+                .map_err(|_| "the handshake timed out".to_owned())?
+                .map_err(|why| without_query(why.detail, self.url.as_str()))?,
             () = results.closed() => return Ok(()),
         };
         let mut utterance = Utterance::default();

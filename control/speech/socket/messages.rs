@@ -43,6 +43,8 @@ pub(crate) struct Protocol {
 pub(super) enum Answer {
     /// Samples at 8,000 Hz.
     Samples(Vec<i16>),
+    /// The last samples of the text.
+    Last(Vec<i16>),
     /// All audio of the text has been sent.
     Done,
     /// The request to cancel a text has been carried out.
@@ -172,23 +174,24 @@ impl Protocol {
     /// Reads a text message of the engine.
     pub(super) fn read(&self, text: &str, context: &str) -> Answer {
         let Ok(message) = serde_json::from_str::<Message>(text) else { return Answer::Nothing };
-        let of_other = message.context.as_deref().is_some_and(|other| other != context);
+        let of_message = message.context_id.as_deref().or(message.context.as_deref());
+        // The other text is cancelled.
+        if of_message.is_some_and(|other| other != context) {
+            return Answer::Nothing;
+        }
         match self.interface {
             SocketInterface::ElevenLabs | SocketInterface::ElevenLabsMulti => {
                 let is_error = message.error.is_some() || (message.code.is_some() && message.message.is_some());
-                match () {
-                    () if is_error => Answer::Failed(message.failure()),
-                    () if of_other => Answer::Nothing,
-                    () if message.audio.as_ref().is_some_and(|audio| !audio.is_empty()) => {
-                        samples(message.audio.as_deref())
-                    }
-                    () if message.is_final == Some(true) => Answer::Done,
-                    () => Answer::Nothing,
+                let is_last = message.is_final == Some(true);
+                match message.audio.as_deref().unwrap_or_default() {
+                    _ if is_error => Answer::Failed(message.failure()),
+                    "" if is_last => Answer::Done,
+                    "" => Answer::Nothing,
+                    audio => samples(audio, is_last),
                 }
             }
-            _ if of_other => Answer::Nothing,
             SocketInterface::Cartesia => match message.kind.as_deref() {
-                Some("chunk") => samples(message.data.as_deref()),
+                Some("chunk") => samples(message.data.as_deref().unwrap_or_default(), message.done == Some(true)),
                 Some("done") => Answer::Done,
                 Some("error") => Answer::Failed(message.failure()),
                 _ => Answer::Nothing,
@@ -220,34 +223,43 @@ impl Protocol {
 struct Message {
     #[serde(rename = "type")]
     kind: Option<String>,
-    #[serde(alias = "contextId", rename = "context_id")]
+    /// ElevenLabs has had both spellings.
+    context_id: Option<String>,
+    #[serde(rename = "contextId")]
     context: Option<String>,
     audio: Option<String>,
     data: Option<String>,
     #[serde(rename = "isFinal", alias = "is_final")]
     is_final: Option<bool>,
+    done: Option<bool>,
     error: Option<serde_json::Value>,
     code: Option<serde_json::Value>,
     error_code: Option<serde_json::Value>,
-    title: Option<String>,
-    message: Option<String>,
-    description: Option<String>,
+    title: Option<serde_json::Value>,
+    message: Option<serde_json::Value>,
+    description: Option<serde_json::Value>,
 }
 
 impl Message {
     /// The reason of a failure, from the members that the engines use for it.
     fn failure(&self) -> String {
-        let texts = [&self.title, &self.message, &self.description].into_iter().flatten().map(String::clone);
-        let values = [&self.error, &self.error_code, &self.code].into_iter().flatten();
-        let values = values.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
-        let parts: Vec<String> = texts.chain(values).collect();
+        let values = [&self.title, &self.message, &self.description, &self.error, &self.error_code, &self.code];
+        let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let parts: Vec<String> = values.into_iter().flatten().map(text).collect();
         format!("the engine reports: {}", parts.join(", ")).chars().take(300).collect()
     }
 }
 
-fn samples(base64: Option<&str>) -> Answer {
-    match STANDARD.decode(base64.unwrap_or_default()) {
-        Ok(octets) if octets.is_empty() => Answer::Nothing,
+fn samples(base64: &str, is_last: bool) -> Answer {
+    match STANDARD.decode(base64) {
+        Ok(octets) if octets.is_empty() => {
+            if is_last {
+                Answer::Done
+            } else {
+                Answer::Nothing
+            }
+        }
+        Ok(octets) if is_last => Answer::Last(decoded(&octets)),
         Ok(octets) => Answer::Samples(decoded(&octets)),
         Err(error) => Answer::Failed(format!("the engine's audio is damaged: {error}")),
     }
@@ -319,6 +331,12 @@ mod tests {
         assert_eq!(multi.read(r#"{"audio":"//8=","contextId":"c0"}"#, "c1"), Answer::Nothing);
         assert_eq!(multi.read(r#"{"audio":"//8=","contextId":"c1"}"#, "c1"), Answer::Samples(vec![0, 0]));
         assert_eq!(multi.read(r#"{"isFinal":true,"contextId":"c1"}"#, "c1"), Answer::Done);
+        let both = r#"{"audio":"//8=","isFinal":true,"contextId":"c1","context_id":"c1"}"#;
+        assert_eq!(multi.read(both, "c1"), Answer::Last(vec![0, 0]), "the last audio is also the end");
+        let late = r#"{"error":"context_not_found","message":"no such context","code":1008,"contextId":"c0"}"#;
+        assert_eq!(multi.read(late, "c1"), Answer::Nothing, "an error of a cancelled text is none of this text");
+        let structured = r#"{"error":"quota_exceeded","message":{"text":"no credits"},"contextId":"c1"}"#;
+        assert!(matches!(multi.read(structured, "c1"), Answer::Failed(why) if why.contains("no credits")));
         assert!(multi.keeps_connection());
     }
 
