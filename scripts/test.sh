@@ -10,11 +10,15 @@ export TANDEM_SKIPPED_TESTS
 units=$(mktemp)
 trap 'scripts/skipped.sh "$TANDEM_SKIPPED_TESTS"; rm -f "$units" "$TANDEM_SKIPPED_TESTS"' EXIT
 
-# The libraries come over the network while the compiler has the processor.
-scripts/test-sdk.sh install &
+# The libraries and the models for speech come over the network while the compiler has the processor.
+{ scripts/test-sdk.sh install && scripts/speech-models.sh fetch; } &
 installing=$!
 cargo test --workspace --no-run || { kill "$installing" 2>/dev/null || true; exit 1; }
 wait "$installing"
+models=$(scripts/speech-models.sh install)
+if [ -n "$models" ]; then
+    export TANDEM_SPEECH_MODELS="$models"
+fi
 
 cargo test --workspace --no-fail-fast --lib --bins >"$units" 2>&1 &
 running=$!

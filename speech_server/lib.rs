@@ -2,7 +2,7 @@
 //! crash or a busy core in a model never touches a call.
 //!
 //! - [`recognise`]: Whisper, from the files of CTranslate2.
-//! - [`voice`]: Piper voices, with phonemes from espeak-ng.
+//! - [`voice`]: the voices of Piper and Kokoro, with phonemes from espeak-ng.
 //! - [`turn`]: Silero (does the caller speak?) and smart-turn (has the caller finished?).
 //! - [`http`]: the HTTP API and the WebSocket on a loopback address.
 //! - [`install`]: fetches the models.
@@ -11,6 +11,8 @@
 
 pub mod http;
 pub mod install;
+mod load;
 pub mod recognise;
+mod resample;
 pub mod turn;
 pub mod voice;

@@ -1,7 +1,7 @@
 //! `tandem-speech say`: writes a text as a WAV file.
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tandem_speech_server::http::engines::Engines;
 use tandem_speech_server::install;
@@ -23,10 +23,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
             "--speed" => options.speed = value()?.parse().map_err(|error| format!("--speed: {error}"))?,
             "--rate" => options.rate = Some(value()?.parse().map_err(|error| format!("--rate: {error}"))?),
             "-o" | "--out" => out = Some(value()?),
+            "--" => words.extend(arguments.by_ref().cloned()),
+            other if other.starts_with("--") => return Err(format!("{other} is not known\n{}", crate::USAGE)),
             _ => words.push(argument.clone()),
         }
     }
     let out = out.ok_or("-o FILE.wav is missing")?;
+    if words.is_empty() {
+        return Err(format!("the text is missing\n{}", crate::USAGE));
+    }
     let (engines, warnings) = Engines::open(&models.unwrap_or_else(install::directory::to_read));
     for warning in warnings {
         eprintln!("tandem-speech: {warning}");
@@ -36,10 +41,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     options.rate = Some(rate);
     let begin = cpu_seconds();
     let mut samples = Vec::new();
-    voice.speak(&words.join(" "), &options, &mut |piece| {
-        samples.extend_from_slice(piece);
-        ControlFlow::Continue(())
-    })?;
+    for piece in Arc::clone(voice).begin(&words.join(" "), &options)? {
+        samples.extend(piece?);
+    }
     let seconds = samples.len() as f64 / f64::from(rate);
     println!("{out}\t{seconds:.2} s\t{:.3} s CPU", cpu_seconds() - begin);
     std::fs::write(&out, wav::write(rate, &samples)).map_err(|error| format!("{out}: {error}"))

@@ -33,8 +33,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let languages = engines.recogniser.languages();
     let voices: Vec<String> = engines.voices.iter().map(|voice| voice.name()).collect();
     let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    // One core is left for the calls.
-    let threads = threads.unwrap_or(cores - 1).clamp(1, 256);
+    // One core is left for the calls. The second thread of a small computer hears whether a caller has finished, while the first
+    // recognises the words. All threads give way to the calls, because the server starts this program with a lower priority.
+    let threads = threads.unwrap_or((cores - 1).max(2)).clamp(1, 256);
     let key = std::env::var("TANDEM_SPEECH_KEY").ok().filter(|key| !key.is_empty());
     let server = Server::bind(address, engines, threads, key).map_err(|error| format!("{address}: {error}"))?;
     let address = server.address().map_err(|error| error.to_string())?;
@@ -45,9 +46,21 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         server.run();
         return Ok(());
     }
+    give_way();
     thread::spawn(move || server.run());
     // The parent holds the other end. It closes when the parent ends, however it ends.
     let mut octets = [0; 1024];
-    while io::stdin().read(&mut octets).is_ok_and(|count| count > 0) {}
-    Ok(())
+    loop {
+        match io::stdin().read(&mut octets) {
+            Ok(0) => return Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Ok(()),
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+/// If this computer has too little memory, the kernel ends this program and not the server, which starts this program again.
+fn give_way() {
+    // An error means another kernel, or a computer without /proc: then the kernel chooses by the size only.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "500");
 }

@@ -17,12 +17,19 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
             "--language" => options.language = Some(value()?),
             "--hint" => options.hints.push(value()?),
             "--digits" => options.digits = true,
+            other if other.starts_with("--") => return Err(format!("{other} is not known\n{}", crate::USAGE)),
             _ => files.push(argument),
         }
     }
+    if files.is_empty() {
+        return Err(format!("the files are missing\n{}", crate::USAGE));
+    }
     let models = models.unwrap_or_else(install::directory::to_read);
     let begin = cpu_seconds();
-    let models = Models::open(&models).map_err(|error| error.to_string())?;
+    let (models, warnings) = Models::open(&models);
+    for warning in warnings {
+        eprintln!("tandem-speech: {warning}");
+    }
     eprintln!("read the models in {:.3} s of CPU time", cpu_seconds() - begin);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
     let _pool = pool.map_err(|error| error.to_string())?;

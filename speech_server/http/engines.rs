@@ -1,13 +1,13 @@
 //! The engines behind the API: recognition, voices, voice activity and the end of a turn. The traits are the seam for tests without
 //! models.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::load::load;
 use crate::recognise::{Models, Recognise};
 use crate::turn::{Silero, TurnModel, Vad};
-use crate::voice::{Options, Voice};
+use crate::voice::{self, Options, Voice};
 
 /// The prefixes of the folders of voices.
 const VOICES: [&str; 2] = ["piper-", "kokoro"];
@@ -33,17 +33,15 @@ pub trait Speak: Send + Sync {
     /// The sampling rate in Hz.
     fn rate(&self) -> u32;
 
-    /// Speaks a text. Gives the samples to `audio` as they are made.
+    /// Begins to speak a text.
     ///
     /// # Errors
     /// Says why the text cannot be spoken.
-    fn speak(
-        &self,
-        text: &str,
-        options: &Options,
-        audio: &mut dyn FnMut(&[i16]) -> ControlFlow<()>,
-    ) -> Result<(), String>;
+    fn begin(self: Arc<Self>, text: &str, options: &Options) -> Result<Box<Speech>, String>;
 }
+
+/// The samples of a text, one sentence after the other. Each is made when it is taken.
+pub type Speech = dyn Iterator<Item = Result<Vec<i16>, String>> + Send;
 
 impl Speak for Voice {
     fn name(&self) -> String {
@@ -54,13 +52,9 @@ impl Speak for Voice {
         Self::rate(self)
     }
 
-    fn speak(
-        &self,
-        text: &str,
-        options: &Options,
-        audio: &mut dyn FnMut(&[i16]) -> ControlFlow<()>,
-    ) -> Result<(), String> {
-        Self::speak(self, text, options, audio).map_err(|error| error.to_string())
+    fn begin(self: Arc<Self>, text: &str, options: &Options) -> Result<Box<Speech>, String> {
+        let speech = voice::Speech::begin(self, text, options).map_err(|error| error.to_string())?;
+        Ok(Box::new(speech.map(|samples| samples.map_err(|error| error.to_string()))))
     }
 }
 
@@ -117,46 +111,28 @@ impl Activity for Loudness {
 }
 
 impl Engines {
-    /// Loads the models of a folder. The second value has a line for each model that cannot be read.
+    /// Loads the models of a folder. The second value has a line for each model that cannot be read; the others work.
     pub fn open(models: &Path) -> (Self, Vec<String>) {
-        let mut warnings = Vec::new();
-        let recogniser = Models::open(models).unwrap_or_else(|error| {
-            warnings.push(format!("the model for recognition cannot be read: {error}"));
-            Models::default()
-        });
+        let (recogniser, mut warnings) = Models::open(models);
         let mut voices: Vec<Arc<dyn Speak>> = Vec::new();
         let mut folders: Vec<_> = std::fs::read_dir(models).into_iter().flatten().flatten().collect();
         folders.sort_by_key(std::fs::DirEntry::file_name);
         for folder in folders {
             let name = folder.file_name();
-            if !VOICES.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
-                continue;
-            }
-            match Voice::load_all(&folder.path()) {
-                Ok(found) => voices.extend(found.into_iter().map(|voice| Arc::new(voice) as Arc<dyn Speak>)),
-                Err(error) => warnings.push(format!("{}: {error}", folder.path().display())),
+            if VOICES.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+                let found = load(&folder.path(), &mut warnings, |folder| {
+                    Voice::load_all(folder).map_err(|error| error.to_string())
+                });
+                voices.extend(found.into_iter().flatten().map(|voice| Arc::new(voice) as Arc<dyn Speak>));
             }
         }
         // The first voice is the default, and joe is cheap.
         voices.sort_by_key(|voice| voice.name() != "joe");
-        let silero = models.join("silero");
-        let activity: Arc<dyn MakeActivity> = match silero.is_dir().then(|| Silero::load(&silero)) {
-            Some(Ok(silero)) => Arc::new(Arc::new(silero)),
-            Some(Err(error)) => {
-                warnings.push(format!("{}: {error}", silero.display()));
-                Arc::new(Energy)
-            }
+        let activity: Arc<dyn MakeActivity> = match load(&models.join("silero"), &mut warnings, Silero::load) {
+            Some(silero) => Arc::new(Arc::new(silero)),
             None => Arc::new(Energy),
         };
-        let turns = models.join("smart-turn-v3.2");
-        let turns = match turns.is_dir().then(|| TurnModel::load(&turns)) {
-            Some(Ok(model)) => Some(Arc::new(model)),
-            Some(Err(error)) => {
-                warnings.push(format!("{}: {error}", turns.display()));
-                None
-            }
-            None => None,
-        };
+        let turns = load(&models.join("smart-turn-v3.2"), &mut warnings, TurnModel::load).map(Arc::new);
         (Self { recogniser: Arc::new(recogniser), voices, activity, turns }, warnings)
     }
 
@@ -172,6 +148,23 @@ impl Engines {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn damaged_models_are_warnings_with_their_folders() {
+        let models = tempfile::tempdir().unwrap();
+        let folders = ["kokoro-82m", "piper-a", "silero", "smart-turn-v3.2", "whisper-base", "whisper-tiny.en"];
+        for folder in folders {
+            std::fs::create_dir(models.path().join(folder)).unwrap();
+            std::fs::write(models.path().join(folder).join("silero_vad.onnx"), "no network").unwrap();
+        }
+        let (engines, mut warnings) = Engines::open(models.path());
+        warnings.sort();
+        assert_eq!(warnings.len(), folders.len(), "{warnings:?}");
+        for (folder, warning) in folders.iter().zip(&warnings) {
+            assert!(warning.contains(folder), "{warning}");
+        }
+        assert!(engines.voices.is_empty() && engines.turns.is_none() && engines.recogniser.names().is_empty());
+    }
 
     #[test]
     fn loud_audio_is_speech_and_constant_noise_is_not_for_long() {

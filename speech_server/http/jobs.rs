@@ -1,18 +1,24 @@
 //! The threads that run the models, and the jobs that wait for them.
 //!
-//! - Urgent jobs (the end of an utterance in a call) go before all others.
-//! - Other jobs (a window of a recording, a text to speak) never take the last thread, if there are two or more.
-//! - Optional jobs (words before the end of an utterance) run only if a thread is free.
+//! - Urgent jobs (the end of an utterance in a call, the next sentence of a text) go before all others.
+//! - Partial jobs (words before the end of an utterance) and slow jobs (a window of a recording) take turns. Together they never
+//!   take the last thread, if there are two or more.
+//! - Early jobs (what looks like the end of an utterance) run only if a thread is free at this moment.
+//!
+//! The jobs of one kind run in the order in which they came, so no connection waits for ever.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 /// Maximum number of urgent jobs that wait. The connections of calls have at most four each.
 const MAX_URGENT: usize = 1024;
-/// Maximum number of other jobs that wait.
-const MAX_OTHERS: usize = 32;
+/// Maximum number of partial jobs that wait. Each connection has at most one.
+const MAX_PARTIAL: usize = 512;
+/// Maximum number of slow jobs that wait. Each recording has at most one.
+const MAX_SLOW: usize = 64;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -20,7 +26,18 @@ type Job = Box<dyn FnOnce() + Send>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
-/// The threads and their queue. The threads end when all values are dropped and the queue is empty.
+/// The kind of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Somebody in a call waits for the result.
+    Urgent,
+    /// The result makes a call better.
+    Partial,
+    /// The result can take its time.
+    Slow,
+}
+
+/// The threads and their queues. The threads end when all values are dropped and the queues are empty.
 #[derive(Clone)]
 pub struct Jobs {
     queue: Arc<Queue>,
@@ -38,12 +55,33 @@ struct Queue {
 #[derive(Default)]
 struct State {
     urgent: VecDeque<Job>,
-    others: VecDeque<Job>,
+    partial: VecDeque<Job>,
+    slow: VecDeque<Job>,
+    is_turn_of_slow: bool,
     /// Number of running jobs.
     running: usize,
     /// Number of running jobs that are not urgent.
     running_others: usize,
     is_closed: bool,
+}
+
+impl State {
+    /// The next job, and whether it is urgent.
+    fn next(&mut self, threads: usize) -> Option<(Job, bool)> {
+        if let Some(job) = self.urgent.pop_front() {
+            return Some((job, true));
+        }
+        if self.running_others >= (threads - 1).max(1) {
+            return None;
+        }
+        let (first, second) = match self.is_turn_of_slow {
+            true => (&mut self.slow, &mut self.partial),
+            false => (&mut self.partial, &mut self.slow),
+        };
+        let job = first.pop_front().or_else(|| second.pop_front())?;
+        self.is_turn_of_slow = !self.is_turn_of_slow;
+        Some((job, false))
+    }
 }
 
 impl Jobs {
@@ -61,43 +99,63 @@ impl Jobs {
         Ok(Self { _handle: Arc::new(Handle(Arc::clone(&queue))), queue })
     }
 
-    /// Adds an urgent job.
+    /// Adds a job.
     ///
     /// # Errors
-    /// [`Full`].
-    pub fn urgent(&self, job: impl FnOnce() + Send + 'static) -> Result<(), Full> {
+    /// [`Full`] if too many jobs of this kind wait.
+    pub fn add(&self, kind: Kind, job: impl FnOnce() + Send + 'static) -> Result<(), Full> {
         let mut state = self.queue.lock();
-        if state.urgent.len() >= MAX_URGENT {
+        let (queue, limit) = match kind {
+            Kind::Urgent => (&mut state.urgent, MAX_URGENT),
+            Kind::Partial => (&mut state.partial, MAX_PARTIAL),
+            Kind::Slow => (&mut state.slow, MAX_SLOW),
+        };
+        if queue.len() >= limit {
             return Err(Full);
         }
-        state.urgent.push_back(Box::new(job));
+        queue.push_back(Box::new(job));
         self.queue.changed.notify_all();
         Ok(())
     }
 
-    /// Adds another job.
-    ///
-    /// # Errors
-    /// [`Full`].
-    pub fn add(&self, job: impl FnOnce() + Send + 'static) -> Result<(), Full> {
-        let mut state = self.queue.lock();
-        if state.others.len() >= MAX_OTHERS {
-            return Err(Full);
-        }
-        state.others.push_back(Box::new(job));
-        self.queue.changed.notify_all();
-        Ok(())
-    }
-
-    /// Adds a job only if a thread is free for it. Returns whether it is added.
+    /// Adds an early job only if a thread is free for it. Returns whether it is added.
     pub fn add_if_idle(&self, job: impl FnOnce() + Send + 'static) -> bool {
         let mut state = self.queue.lock();
-        let is_idle = state.running + state.urgent.len() + state.others.len() < self.queue.threads;
+        let is_idle = state.running + state.urgent.len() < self.queue.threads;
         if is_idle {
             state.urgent.push_back(Box::new(job));
             self.queue.changed.notify_all();
         }
         is_idle
+    }
+
+    /// Computes a value beside the job that calls this, if a thread is free. The returned function waits for the value, or computes
+    /// it if no thread was free. It returns `None` if the computation panics.
+    pub fn beside<T: Send + 'static>(
+        &self,
+        compute: impl FnOnce() -> T + Send + 'static,
+    ) -> impl FnOnce() -> Option<T> {
+        let compute = Arc::new(Mutex::new(Some(compute)));
+        let (sender, receiver) = mpsc::channel();
+        let job = {
+            let compute = Arc::clone(&compute);
+            move || {
+                let compute = compute.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(compute) = compute {
+                    // Nobody waits if the job that asked has panicked.
+                    let _ = sender.send(compute());
+                }
+            }
+        };
+        let is_added = self.add_if_idle(job);
+        move || {
+            if is_added {
+                // A free thread takes the job at once, so this wait is as long as the computation.
+                return receiver.recv().ok();
+            }
+            let compute = compute.lock().unwrap_or_else(PoisonError::into_inner).take();
+            compute.map(|compute| compute())
+        }
     }
 }
 
@@ -118,14 +176,7 @@ impl Queue {
         let _pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
         let mut state = self.lock();
         loop {
-            let others = (self.threads - 1).max(1);
-            let urgent = state.urgent.pop_front();
-            let is_urgent = urgent.is_some();
-            let job = match urgent {
-                None if state.running_others < others => state.others.pop_front(),
-                urgent => urgent,
-            };
-            let Some(job) = job else {
+            let Some((job, is_urgent)) = state.next(self.threads) else {
                 if state.is_closed {
                     return;
                 }
@@ -137,18 +188,21 @@ impl Queue {
             drop(state);
             // A job that panics must not end the thread. The one who waits for the job sees that its channel is closed.
             if catch_unwind(AssertUnwindSafe(job)).is_err() {
-                eprintln!("tandem-speech: a model has failed");
+                super::complain("a model has failed");
             }
             state = self.lock();
             state.running -= 1;
             state.running_others -= usize::from(!is_urgent);
+            if !is_urgent {
+                // Another thread may wait for this place.
+                self.changed.notify_all();
+            }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
     use std::time::Duration;
 
     use super::*;
@@ -156,10 +210,10 @@ mod tests {
     const SOON: Duration = Duration::from_secs(10);
 
     /// Starts a job that runs until the returned sender is dropped.
-    fn occupy(jobs: &Jobs) -> mpsc::Sender<()> {
+    fn occupy(jobs: &Jobs, kind: Kind) -> mpsc::Sender<()> {
         let (end, ended) = mpsc::channel::<()>();
         let (began, begun) = mpsc::channel();
-        jobs.urgent(move || {
+        jobs.add(kind, move || {
             began.send(()).unwrap();
             let _ = ended.recv();
         })
@@ -168,38 +222,85 @@ mod tests {
         end
     }
 
-    #[test]
-    fn urgent_jobs_go_first_and_optional_jobs_need_a_free_thread() {
+    /// Adds jobs, which report their names, to a thread that is busy. Returns the names in the order of the reports.
+    fn order(added: &[(Kind, &'static str)]) -> Vec<&'static str> {
         let jobs = Jobs::start(1).unwrap();
-        let end = occupy(&jobs);
+        let end = occupy(&jobs, Kind::Urgent);
         let (sender, receiver) = mpsc::channel();
-        let report = |name: &'static str| {
+        for (kind, name) in added.iter().copied() {
             let sender = sender.clone();
-            move || sender.send(name).unwrap()
-        };
-        jobs.add(report("recording")).unwrap();
-        jobs.urgent(report("call")).unwrap();
-        assert!(!jobs.add_if_idle(report("partial")));
+            jobs.add(kind, move || sender.send(name).unwrap()).unwrap();
+        }
         drop(end);
-        assert_eq!([receiver.recv_timeout(SOON), receiver.recv_timeout(SOON)], [Ok("call"), Ok("recording")]);
+        added.iter().map(|_| receiver.recv_timeout(SOON).unwrap()).collect()
+    }
+
+    #[test]
+    fn urgent_jobs_go_first() {
+        let added = [(Kind::Slow, "recording"), (Kind::Partial, "partial"), (Kind::Urgent, "call")];
+        assert_eq!(order(&added), ["call", "partial", "recording"]);
+    }
+
+    #[test]
+    fn partial_jobs_of_ten_calls_run_in_their_order_and_in_turns_with_recordings() {
+        let partial = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"].map(|name| (Kind::Partial, name));
+        let added = [[(Kind::Slow, "a"), (Kind::Slow, "b")].as_slice(), &partial].concat();
+        assert_eq!(order(&added), ["1", "a", "2", "b", "3", "4", "5", "6", "7", "8", "9", "10"]);
+    }
+
+    #[test]
+    fn early_jobs_need_a_free_thread() {
+        let jobs = Jobs::start(1).unwrap();
+        let end = occupy(&jobs, Kind::Slow);
+        assert!(!jobs.add_if_idle(|| {}));
+        drop(end);
+        drop(occupy(&jobs, Kind::Urgent));
+    }
+
+    #[test]
+    fn a_value_is_computed_beside_a_job_or_after_it() {
+        for threads in [1, 2] {
+            let jobs = Jobs::start(threads).unwrap();
+            let (sender, receiver) = mpsc::channel();
+            let same = jobs.clone();
+            let job = move || {
+                let here = thread::current().id();
+                let value = same.beside(move || thread::current().id() == here);
+                sender.send(value()).unwrap();
+            };
+            jobs.add(Kind::Urgent, job).unwrap();
+            assert_eq!(receiver.recv_timeout(SOON).unwrap(), Some(threads == 1));
+        }
+    }
+
+    #[test]
+    fn the_last_thread_is_for_urgent_jobs() {
+        let jobs = Jobs::start(2).unwrap();
+        let first = occupy(&jobs, Kind::Slow);
+        let (sender, receiver) = mpsc::channel();
+        jobs.add(Kind::Partial, move || sender.send(()).unwrap()).unwrap();
+        drop(occupy(&jobs, Kind::Urgent));
+        assert!(receiver.try_recv().is_err());
+        drop(first);
+        receiver.recv_timeout(SOON).unwrap();
     }
 
     #[test]
     fn a_full_queue_refuses_jobs() {
         let jobs = Jobs::start(1).unwrap();
-        let end = occupy(&jobs);
-        for _ in 0..MAX_OTHERS {
-            jobs.add(|| {}).unwrap();
+        let end = occupy(&jobs, Kind::Urgent);
+        for _ in 0..MAX_SLOW {
+            jobs.add(Kind::Slow, || {}).unwrap();
         }
-        assert_eq!(jobs.add(|| {}), Err(Full));
-        assert_eq!(jobs.urgent(|| {}), Ok(()));
+        assert_eq!(jobs.add(Kind::Slow, || {}), Err(Full));
+        assert_eq!(jobs.add(Kind::Urgent, || {}), Ok(()));
         drop(end);
     }
 
     #[test]
     fn a_job_that_panics_does_not_end_the_thread() {
         let jobs = Jobs::start(1).unwrap();
-        jobs.add(|| panic!("a test of a panic")).unwrap();
-        drop(occupy(&jobs));
+        jobs.add(Kind::Slow, || panic!("a test of a panic")).unwrap();
+        drop(occupy(&jobs, Kind::Urgent));
     }
 }

@@ -1,12 +1,13 @@
 //! Live recognition over a WebSocket: the part of Deepgram's `/v1/listen` that live calls need.
 //!
 //! Audio comes as binary messages. At each pause, the words go out as a result with `is_final` and `speech_final`. The models begin
-//! before the pause is long enough (at 160 ms), so the words are usually ready at its end.
+//! before the pause is long enough (at 96 ms), so the words are usually ready at its end.
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::TcpStream;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -16,6 +17,8 @@ use tungstenite::{Error, Message};
 
 use super::Service;
 use super::engines::Activity;
+use super::incoming::{Incoming, drain};
+use super::jobs::Kind;
 use super::utterances::{Change, Utterances};
 use crate::recognise::{Options, Transcript, to_16_khz, wav};
 
@@ -25,8 +28,10 @@ const TICK: Duration = Duration::from_millis(10);
 const IDLE: Duration = Duration::from_secs(60);
 /// Time limit for the last results.
 const LAST_RESULTS: Duration = Duration::from_secs(30);
-/// Audio between two results before the end of an utterance, in samples at 8 kHz (0.6 s).
-const PARTIAL_MS: usize = 600;
+/// New audio for words before the end of an utterance: a quarter of the utterance, within these bounds, in ms. Each time, the whole
+/// utterance is recognised, so long utterances would otherwise take a whole core.
+const SHORTEST_STEP: usize = 600;
+const LONGEST_STEP: usize = 2_400;
 /// Maximum number of utterances that wait for their words. Then the connection reads no more audio until a result is there.
 const MAX_WAITING: usize = 4;
 /// Maximum size of a message, in octets (30 s of audio at 16 kHz).
@@ -88,8 +93,11 @@ impl Parameters {
                 }
                 "keyterm" | "keywords" if found.options.hints.len() < super::MAX_HINTS => {
                     // A keyword may have a weight: `snuffleupagus:2`.
-                    let hint = value.split(':').next().unwrap_or_default().trim();
-                    found.options.hints.push(hint.chars().take(super::MAX_HINT).collect());
+                    let weighted = value.rsplit_once(':').filter(|(_, weight)| weight.parse::<f32>().is_ok());
+                    let hint = weighted.map_or(value.as_ref(), |(hint, _)| hint).trim();
+                    if !hint.is_empty() {
+                        found.options.hints.push(hint.chars().take(super::MAX_HINT).collect());
+                    }
                 }
                 _ => {}
             }
@@ -107,6 +115,8 @@ impl Parameters {
 struct Outcome {
     transcript: Transcript,
     end_of_turn: Option<f32>,
+    /// Number of samples of the audio. 0 if the job was not needed any more.
+    samples: usize,
 }
 
 /// An utterance whose words have not been sent.
@@ -125,7 +135,10 @@ struct Connection<'a> {
     socket: WebSocket<TcpStream>,
     parameters: Parameters,
     activity: Box<dyn Activity>,
-    utterances: Utterances,
+    /// Jobs for words before the end take the audio when they begin.
+    utterances: Arc<Mutex<Utterances>>,
+    /// The jobs see here whether the connection still exists.
+    alive: Arc<()>,
     /// Samples that do not fill a window.
     rest: Vec<i16>,
     /// The last octet of audio of two octets, if the message ended in a sample.
@@ -135,7 +148,7 @@ struct Connection<'a> {
     early: Option<(u64, Option<Outcome>)>,
     /// The job of the words before the end.
     partial: Option<u64>,
-    /// Length of the utterance at the last such job, in samples.
+    /// Length of the utterance at which the next such job is due, in samples.
     partial_at: usize,
     jobs: u64,
     sender: Sender<(u64, Outcome)>,
@@ -158,7 +171,8 @@ pub(super) fn serve(service: &Service, stream: TcpStream, early: Vec<u8>, parame
     let (sender, results) = mpsc::channel();
     let mut connection = Connection {
         activity: service.engines.activity.activity(parameters.rate),
-        utterances: Utterances::new(parameters.rate, parameters.endpointing),
+        utterances: Arc::new(Mutex::new(Utterances::new(parameters.rate, parameters.endpointing))),
+        alive: Arc::new(()),
         service,
         socket: WebSocket::from_partially_read(stream, early, Role::Server, Some(config)),
         parameters,
@@ -172,6 +186,7 @@ pub(super) fn serve(service: &Service, stream: TcpStream, early: Vec<u8>, parame
         sender,
         results,
     };
+    connection.partial_at = connection.step(0);
     let mut last = Instant::now();
     let end = loop {
         let message = match connection.socket.read() {
@@ -179,52 +194,79 @@ pub(super) fn serve(service: &Service, stream: TcpStream, early: Vec<u8>, parame
             Err(Error::Io(error)) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
                 None
             }
-            Err(_) => break End::Gone,
+            Err(error) => {
+                connection.refuse(&error);
+                return Ok(());
+            }
         };
         if message.is_some() {
             last = Instant::now();
         } else if last.elapsed() > IDLE {
             connection.close(CloseCode::Error, "no audio and no KeepAlive for 60 s");
-            break End::Gone;
+            return Ok(());
         }
         let done = message.map_or(Ok(None), |message| connection.take(message));
-        match done.and_then(|end| connection.send_results().map(|()| end)) {
+        // With too many utterances under way, the client has to wait.
+        let done = done.and_then(|end| connection.send_results().and_then(|()| connection.catch_up()).map(|()| end));
+        match done {
             Ok(None) => {}
             Ok(Some(end)) => break end,
-            Err(_) => break End::Gone,
-        }
-        // With too many utterances under way, the client has to wait.
-        while connection.waiting.len() >= MAX_WAITING {
-            if connection.wait(LAST_RESULTS).is_err() {
+            Err(error) => {
+                connection.refuse(&error);
                 return Ok(());
             }
         }
     };
-    if matches!(end, End::Finished) {
-        // A client that is gone gets no last results.
-        let _ = connection.finish();
+    match end {
+        End::Finished => {
+            if let Err(error) = connection.finish() {
+                connection.refuse(&error);
+            }
+        }
+        // The answer to the message `Close` of the client is in the buffer.
+        End::Gone => drop(connection.socket.flush()),
     }
     Ok(())
 }
 
 impl Connection<'_> {
+    fn heard(&self) -> MutexGuard<'_, Utterances> {
+        self.utterances.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes a message of the client.
     fn take(&mut self, message: Message) -> Result<Option<End>, Error> {
         match message {
             Message::Binary(octets) => self.take_audio(&octets)?,
             Message::Text(text) => {
-                let message: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-                match message.get("type").and_then(serde_json::Value::as_str) {
-                    Some("Finalize") => self.finalize(),
-                    Some("CloseStream") => return Ok(Some(End::Finished)),
-                    // `KeepAlive` needs no answer. Other messages are not known.
-                    _ => {}
+                let message = serde_json::from_str::<serde_json::Value>(&text);
+                let kind = message.as_ref().map(|message| message.get("type").and_then(serde_json::Value::as_str));
+                match kind {
+                    Ok(Some("Finalize")) => self.end(true, true),
+                    Ok(Some("CloseStream")) => return Ok(Some(End::Finished)),
+                    Ok(Some("KeepAlive")) => {}
+                    Ok(_) => self.send_error("the type of the message is not Finalize, KeepAlive or CloseStream")?,
+                    Err(error) => self.send_error(&format!("the message is not JSON: {error}"))?,
                 }
             }
             Message::Close(_) => return Ok(Some(End::Gone)),
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
         }
         Ok(None)
+    }
+
+    /// Tells the client that a message has no effect.
+    fn send_error(&mut self, description: &str) -> Result<(), Error> {
+        let message = json!({"type": "Error", "description": description});
+        self.socket.send(Message::text(message.to_string()))
+    }
+
+    /// Waits until fewer than [`MAX_WAITING`] utterances wait for their words.
+    fn catch_up(&mut self) -> Result<(), Error> {
+        while self.waiting.len() >= MAX_WAITING {
+            self.wait(LAST_RESULTS)?;
+        }
+        Ok(())
     }
 
     fn take_audio(&mut self, octets: &[u8]) -> Result<(), Error> {
@@ -238,16 +280,14 @@ impl Connection<'_> {
                 self.half = half.first().copied();
             }
         }
-        let size = self.utterances.window;
+        let size = self.heard().window;
         let rest = std::mem::take(&mut self.rest);
         let mut windows = rest.chunks_exact(size);
         for window in &mut windows {
             let probability = self.activity.probability(window);
-            let change = self.utterances.push(window, probability);
+            let change = self.heard().push(window, probability);
             self.handle(change);
-            while self.waiting.len() >= MAX_WAITING {
-                self.wait(LAST_RESULTS)?;
-            }
+            self.catch_up()?;
         }
         self.rest = windows.remainder().to_vec();
         Ok(())
@@ -258,35 +298,61 @@ impl Connection<'_> {
             Change::Ends => self.end(true, false),
             Change::IsCut => self.end(false, false),
             Change::GoesOn => self.early = None,
-            Change::ProbablyEnds => {
-                let job = self.next_job();
-                if self.service.jobs.add_if_idle(self.job(job, self.utterances.audio().to_vec(), true)) {
-                    self.early = Some((job, None));
-                }
-            }
+            Change::Nothing if self.heard().has_probably_ended() => self.recognise_early(),
             Change::Nothing => self.ask_for_partial(),
         }
     }
 
-    fn ask_for_partial(&mut self) {
-        let length = self.utterances.audio().len();
-        let step = self.parameters.rate as usize * PARTIAL_MS / 1000;
-        let is_due = self.utterances.is_speech() && length >= self.partial_at + step;
-        if !self.parameters.interim || !is_due || self.utterances.is_quiet() || self.partial.is_some() {
+    /// Begins to recognise what looks like the end, as soon as a thread is free.
+    fn recognise_early(&mut self) {
+        if self.early.is_some() {
             return;
         }
         let job = self.next_job();
-        if self.service.jobs.add_if_idle(self.job(job, self.utterances.audio().to_vec(), false)) {
-            self.partial = Some(job);
-            self.partial_at = length;
+        let audio = self.heard().audio().to_vec();
+        if self.service.jobs.add_if_idle(self.job(job, move || Some(audio), true)) {
+            self.early = Some((job, None));
         }
     }
 
-    /// Ends the utterance, or cuts it.
+    /// New audio after this length of an utterance until the next words before the end, in samples.
+    fn step(&self, length: usize) -> usize {
+        let samples = |ms: usize| self.parameters.rate as usize * ms / 1000;
+        (length / 4).clamp(samples(SHORTEST_STEP), samples(LONGEST_STEP))
+    }
+
+    fn ask_for_partial(&mut self) {
+        if !self.parameters.interim || self.partial.is_some() {
+            return;
+        }
+        let heard = self.heard();
+        let number = heard.number();
+        let is_due = heard.is_speech() && !heard.is_quiet() && heard.audio().len() >= self.partial_at;
+        drop(heard);
+        if !is_due {
+            return;
+        }
+        let job = self.next_job();
+        let utterances = Arc::clone(&self.utterances);
+        // The job may wait for its turn. Then it takes all audio until then, or none if the utterance has ended.
+        let audio = move || {
+            let heard = utterances.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_needed = heard.number() == number && !heard.is_quiet();
+            is_needed.then(|| heard.audio().to_vec())
+        };
+        if self.service.jobs.add(Kind::Partial, self.job(job, audio, false)).is_ok() {
+            self.partial = Some(job);
+        }
+    }
+
+    /// Ends the utterance, or cuts it. `from_finalize`: the client wants the words so far. If there is an early result, it has all
+    /// words, because only silence has come since.
     fn end(&mut self, is_end: bool, from_finalize: bool) {
-        let times = self.utterances.times();
-        let audio = if is_end { self.utterances.end() } else { Some(self.utterances.cut()) };
-        (self.partial, self.partial_at) = (None, 0);
+        let mut heard = self.heard();
+        let times = heard.times();
+        let audio = if is_end { heard.end() } else { Some(heard.cut()) };
+        drop(heard);
+        (self.partial, self.partial_at) = (None, self.step(0));
         let mut waiting = Waiting { job: None, outcome: None, times, is_end, from_finalize };
         match (audio, self.early.take()) {
             (None, _) => waiting.outcome = Some(Outcome::default()),
@@ -294,19 +360,13 @@ impl Connection<'_> {
             (Some(audio), None) => {
                 let job = self.next_job();
                 waiting.job = Some(job);
-                if self.service.jobs.urgent(self.job(job, audio, is_end)).is_err() {
-                    eprintln!("tandem-speech: the words of an utterance are lost, because too many wait");
+                if self.service.jobs.add(Kind::Urgent, self.job(job, move || Some(audio), is_end)).is_err() {
+                    super::complain("the words of an utterance are lost, because too many wait");
                     waiting.outcome = Some(Outcome::default());
                 }
             }
         }
         self.waiting.push_back(waiting);
-    }
-
-    /// The client wants the words so far.
-    fn finalize(&mut self) {
-        // The words at the begin of the pause are all words: only silence has come since.
-        self.end(true, true);
     }
 
     fn next_job(&mut self) -> u64 {
@@ -315,21 +375,30 @@ impl Connection<'_> {
     }
 
     /// Makes a job that recognises audio and reports the words under its number.
-    fn job(&self, number: u64, audio: Vec<i16>, at_pause: bool) -> impl FnOnce() + Send + use<> {
+    fn job<A: FnOnce() -> Option<Vec<i16>> + Send + 'static>(
+        &self,
+        number: u64,
+        audio: A,
+        at_pause: bool,
+    ) -> impl FnOnce() + Send + use<A> {
         let (engines, options) = (self.service.engines.clone(), self.parameters.options.clone());
-        let (rate, sender) = (self.parameters.rate, self.sender.clone());
-        move || {
-            let report = Report { number, outcome: Outcome::default(), sender };
-            run(report, |outcome| {
-                let audio = to_16_khz(&audio, rate);
-                // Models that have the language were there at the begin of the connection.
-                outcome.transcript = engines.recogniser.recognise(&audio, &options).unwrap_or_default();
-                if let Some(turns) = engines.turns.as_ref().filter(|_| at_pause) {
-                    let samples: Vec<i16> = audio.iter().map(|sample| (sample * 32_768.0) as i16).collect();
-                    outcome.end_of_turn = turns.complete(&samples).ok();
-                }
+        let (rate, sender, alive) = (self.parameters.rate, self.sender.clone(), Arc::downgrade(&self.alive));
+        let jobs = self.service.jobs.clone();
+        let job = move |outcome: &mut Outcome| {
+            // A caller who has hung up needs no words.
+            let Some(audio) = audio().filter(|_| alive.strong_count() > 0) else { return };
+            outcome.samples = audio.len();
+            let audio = to_16_khz(&audio, rate);
+            let turn = engines.turns.filter(|_| at_pause).map(|turns| {
+                let samples: Vec<i16> = audio.iter().map(|sample| (sample * 32_768.0) as i16).collect();
+                jobs.beside(move || turns.complete(&samples).ok())
             });
-        }
+            // Models that have the language were there at the begin of the connection.
+            outcome.transcript = engines.recogniser.recognise(&audio, &options).unwrap_or_default();
+            outcome.end_of_turn = turn.and_then(|turn| turn()).flatten();
+        };
+        let report = Report { number, outcome: Outcome::default(), sender };
+        move || run(report, job)
     }
 
     /// Takes the results of jobs, and sends what can be sent.
@@ -351,8 +420,13 @@ impl Connection<'_> {
             *early = Some(outcome);
         } else if self.partial == Some(job) {
             self.partial = None;
-            if !outcome.transcript.text.is_empty() {
-                return self.send_words(&outcome, self.utterances.times(), None, false);
+            if outcome.samples > 0 {
+                self.partial_at = outcome.samples + self.step(outcome.samples);
+            }
+            // Words of this utterance before those of the last one would be out of order.
+            if !outcome.transcript.text.is_empty() && self.waiting.is_empty() {
+                let times = self.heard().times();
+                return self.send_words(&outcome, times, None, false);
             }
         }
         Ok(())
@@ -402,12 +476,11 @@ impl Connection<'_> {
 
     /// Sends the last results.
     fn finish(&mut self) -> Result<(), Error> {
-        if self.utterances.is_speech() {
-            // The last samples may not fill a window.
+        if self.heard().is_speech() {
+            // The last samples may not fill a window. After a pause, they are silence.
             let rest = std::mem::take(&mut self.rest);
-            self.utterances.push(&rest, 1.0);
-            if !self.utterances.is_quiet() {
-                self.early = None;
+            if self.early.is_none() {
+                self.heard().push(&rest, 1.0);
             }
             self.end(true, false);
         }
@@ -415,16 +488,33 @@ impl Connection<'_> {
         while !self.waiting.is_empty() {
             self.wait(LAST_RESULTS)?;
         }
-        let metadata = json!({"type": "Metadata", "duration": self.utterances.seconds(), "channels": 1});
+        let metadata = json!({"type": "Metadata", "duration": self.heard().seconds(), "channels": 1});
         self.socket.send(Message::text(metadata.to_string()))?;
         self.close(CloseCode::Normal, "");
         Ok(())
+    }
+
+    /// Ends the connection with the reason, if the client can still see it.
+    fn refuse(&mut self, error: &Error) {
+        match error {
+            Error::Capacity(_) => self.close(CloseCode::Size, "a message has more than 1 MiB"),
+            Error::Protocol(_) => self.close(CloseCode::Protocol, "this is not the WebSocket protocol"),
+            Error::Utf8(_) => self.close(CloseCode::Invalid, "a text message is not UTF-8"),
+            // The time limit of a write is another error.
+            Error::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
+                self.close(CloseCode::Again, "there is too much work");
+            }
+            _ => {}
+        }
     }
 
     fn close(&mut self, code: CloseCode, reason: &'static str) {
         // The client may be gone.
         let _ = self.socket.close(Some(CloseFrame { code, reason: reason.into() }));
         let _ = self.socket.flush();
+        let stream = self.socket.get_ref();
+        let _ =
+            stream.shutdown(std::net::Shutdown::Write).and_then(|()| drain(&mut Incoming::new(stream.try_clone()?)));
     }
 }
 
@@ -453,9 +543,9 @@ mod tests {
     #[test]
     fn the_parameters_of_the_servers_client_are_understood() {
         let query = "encoding=mulaw&sample_rate=8000&channels=1&interim_results=true&endpointing=250&utterance_end_ms=1000\
-            &model=nova-3&language=de-DE&punctuate=true&keyterm=M%C3%BCller&keywords=Tandem:2";
+            &model=nova-3&language=de-DE&punctuate=true&keyterm=M%C3%BCller&keywords=Tandem:2&keyterm=Mission:+Mars&keyterm=";
         let found = Parameters::read(query).unwrap();
-        let hints = vec!["Müller".to_owned(), "Tandem".to_owned()];
+        let hints = ["Müller", "Tandem", "Mission: Mars"].map(str::to_owned).to_vec();
         let options = Options { language: Some("de-DE".to_owned()), hints, digits: false };
         assert_eq!(
             found,

@@ -2,8 +2,9 @@
 
 use std::io::{self, BufRead, Read, Write};
 
-/// Maximum size of the request line and the header, in octets.
-const MAX_HEAD: u64 = 16 * 1024;
+/// Maximum size of the request line and the header, in octets. The hints of a call are in the request line: a `Gather` can have 500
+/// of 100 characters, and a character can take six octets there.
+const MAX_HEAD: u64 = 384 * 1024;
 /// Maximum number of header fields.
 const MAX_FIELDS: usize = 100;
 
@@ -17,6 +18,8 @@ pub(super) struct Request {
     fields: Vec<(String, String)>,
     /// Whether the client keeps the connection.
     pub(super) keeps: bool,
+    /// Whether the client knows bodies in chunks. HTTP/1.0 does not.
+    knows_chunks: bool,
 }
 
 /// The reason why a request cannot be read.
@@ -38,7 +41,11 @@ impl Request {
     /// Reads the request line and the header. Returns `None` if the connection ends before a request begins.
     pub(super) fn read(reader: &mut impl BufRead) -> Result<Option<Self>, ReadError> {
         let mut head = reader.take(MAX_HEAD);
-        let Some(line) = line(&mut head)? else { return Ok(None) };
+        let line = match line(&mut head)? {
+            Some(line) => line,
+            None if head.limit() == 0 => return Err(ReadError::Bad(431, "the request line is too long")),
+            None => return Ok(None),
+        };
         let mut parts = line.split(' ');
         let (Some(method), Some(target), Some(version)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(ReadError::Bad(400, "the request line is not HTTP"));
@@ -61,7 +68,8 @@ impl Request {
             request.fields.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
         let connection = request.field("connection").unwrap_or_default().to_ascii_lowercase();
-        request.keeps = version == "HTTP/1.1" && !connection.contains("close");
+        request.knows_chunks = version == "HTTP/1.1";
+        request.keeps = request.knows_chunks && !connection.contains("close");
         Ok(Some(request))
     }
 
@@ -72,6 +80,9 @@ impl Request {
 
     /// The length of the body, if the client says it.
     pub(super) fn length(&self) -> Result<Option<usize>, ReadError> {
+        if self.field("transfer-encoding").is_some() && !self.is_chunked() {
+            return Err(ReadError::Bad(501, "the transfer coding is not known"));
+        }
         let mut lengths = self.fields.iter().filter(|(name, _)| name == "content-length");
         let Some((_, length)) = lengths.next() else { return Ok(None) };
         if lengths.next().is_some() || self.is_chunked() {
@@ -107,8 +118,16 @@ impl Request {
             if body.len() - before < size {
                 return Err(ReadError::Io(io::ErrorKind::UnexpectedEof.into()));
             }
-            // The line after a chunk is empty. After the last chunk, it ends the trailer; fields in the trailer are not used.
-            while line(&mut reader.take(MAX_HEAD))?.is_some_and(|line| !line.is_empty()) {}
+            // The line after a chunk is empty. Before the one after the last chunk can be a trailer, which is not used.
+            let mut trailer = reader.take(MAX_HEAD);
+            while line(&mut trailer)?.is_some_and(|line| !line.is_empty()) {
+                if size > 0 {
+                    return Err(ReadError::Bad(400, "a chunk is longer than its size"));
+                }
+            }
+            if trailer.limit() == 0 {
+                return Err(ReadError::Bad(431, "the trailer is too long"));
+            }
             if size == 0 {
                 break;
             }
@@ -116,7 +135,7 @@ impl Request {
         Ok(body)
     }
 
-    fn is_chunked(&self) -> bool {
+    pub(super) fn is_chunked(&self) -> bool {
         self.field("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked"))
     }
 }
@@ -176,27 +195,50 @@ impl Response {
     }
 }
 
-/// Writes the head of a response whose body comes in chunks.
-pub(super) fn begin_chunks(writer: &mut impl Write, kind: &str, rate: u32) -> io::Result<()> {
-    write!(
-        writer,
-        "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nX-Sample-Rate: {rate}\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n"
-    )
+/// A response whose body comes in pieces.
+pub(super) struct Pieces<'a, W> {
+    writer: &'a mut W,
+    is_chunked: bool,
 }
 
-/// Writes a chunk. An empty one would end the body, so it is not written.
-pub(super) fn chunk(writer: &mut impl Write, octets: &[u8]) -> io::Result<()> {
-    if octets.is_empty() {
-        return Ok(());
+impl<'a, W: Write> Pieces<'a, W> {
+    /// Writes the head.
+    pub(super) fn begin(writer: &'a mut W, request: &Request, kind: &str, rate: u32) -> io::Result<Self> {
+        // Without chunks, the end of the connection is the end of the body.
+        let coding = if request.knows_chunks { "Transfer-Encoding: chunked\r\n" } else { "" };
+        let connection = if request.keeps { "keep-alive" } else { "close" };
+        write!(
+            writer,
+            "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nX-Sample-Rate: {rate}\r\n{coding}Connection: {connection}\r\n\r\n"
+        )?;
+        Ok(Self { writer, is_chunked: request.knows_chunks })
     }
-    writer.write_all(&[format!("{:x}\r\n", octets.len()).as_bytes(), octets, b"\r\n"].concat())?;
-    writer.flush()
-}
 
-/// Ends the body.
-pub(super) fn end_chunks(writer: &mut impl Write) -> io::Result<()> {
-    writer.write_all(b"0\r\n\r\n")?;
-    writer.flush()
+    /// The connection.
+    pub(super) fn writer(&self) -> &W {
+        self.writer
+    }
+
+    /// Writes a piece. An empty one would end a body in chunks, so it is not written.
+    pub(super) fn write(&mut self, octets: &[u8]) -> io::Result<()> {
+        if octets.is_empty() {
+            return Ok(());
+        }
+        if self.is_chunked {
+            self.writer.write_all(&[format!("{:x}\r\n", octets.len()).as_bytes(), octets, b"\r\n"].concat())?;
+        } else {
+            self.writer.write_all(octets)?;
+        }
+        self.writer.flush()
+    }
+
+    /// Ends the body. Without this call, a client sees that a body in chunks is not complete.
+    pub(super) fn end(self) -> io::Result<()> {
+        if self.is_chunked {
+            self.writer.write_all(b"0\r\n\r\n")?;
+        }
+        self.writer.flush()
+    }
 }
 
 fn reason(status: u16) -> &'static str {
@@ -212,6 +254,7 @@ fn reason(status: u16) -> &'static str {
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
+        501 => "Not Implemented",
         503 => "Service Unavailable",
         505 => "HTTP Version Not Supported",
         _ => "Error",
@@ -244,6 +287,8 @@ mod tests {
         assert!(matches!(read(&format!("{head}8\r\nabcdefgh\r\n3\r\n")), Err(ReadError::Bad(413, _))));
         assert!(matches!(read(&format!("{head}ffffffffffffffff\r\n")), Err(ReadError::Bad(413, _))));
         assert!(matches!(read(&format!("{head}x\r\n")), Err(ReadError::Bad(400, _))));
+        assert!(matches!(read(&format!("{head}3\r\nabcd\r\n0\r\n\r\n")), Err(ReadError::Bad(400, _))));
+        assert_eq!(read(&format!("{head}1\r\na\r\n0\r\nA: b\r\n\r\n")).unwrap().1, b"a");
         assert!(matches!(read(&format!("{head}3\r\nab")), Err(ReadError::Io(_))));
     }
 
@@ -257,10 +302,37 @@ mod tests {
             ("POST / HTTP/1.1\r\nContent-Length: 11\r\n\r\n", 413),
             ("POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
             ("POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
         ] {
             assert!(matches!(read(text), Err(ReadError::Bad(found, _)) if found == status), "{text}");
         }
-        let long = format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(20_000));
-        assert!(matches!(read(&long), Err(ReadError::Bad(431, _))));
+        let long = "x".repeat(400_000);
+        for text in [format!("GET / HTTP/1.1\r\nA: {long}\r\n\r\n"), format!("GET /{long} HTTP/1.1\r\n\r\n")] {
+            assert!(matches!(read(&text), Err(ReadError::Bad(431, _))));
+        }
+    }
+
+    #[test]
+    fn a_request_line_has_room_for_the_hints_of_a_gather() {
+        let hints = "&keywords=".to_owned() + &"%C3%A4".repeat(100);
+        let (request, _) = read(&format!("GET /v1/listen?a=b{} HTTP/1.1\r\n\r\n", hints.repeat(500))).unwrap();
+        assert_eq!(request.query.matches("keywords").count(), 500);
+    }
+
+    #[test]
+    fn a_client_of_http_1_0_gets_a_body_without_chunks() {
+        for (version, expected) in [
+            ("1.0", "Connection: close\r\n\r\nab"),
+            ("1.1", "Transfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n2\r\nab\r\n0\r\n\r\n"),
+        ] {
+            let (request, _) = read(&format!("POST / HTTP/{version}\r\n\r\n")).unwrap();
+            let mut written = Vec::new();
+            let mut pieces = Pieces::begin(&mut written, &request, "audio/pcm", 8_000).unwrap();
+            pieces.write(b"ab").unwrap();
+            pieces.write(b"").unwrap();
+            pieces.end().unwrap();
+            let written = String::from_utf8(written).unwrap();
+            assert!(written.ends_with(&format!("X-Sample-Rate: 8000\r\n{expected}")), "{written}");
+        }
     }
 }

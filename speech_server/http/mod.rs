@@ -11,6 +11,7 @@
 //! Each connection has a thread, which waits for the models' threads (jobs.rs).
 
 pub mod engines;
+mod incoming;
 pub mod jobs;
 mod listen;
 mod message;
@@ -19,25 +20,30 @@ mod synthesis;
 mod transcriptions;
 mod utterances;
 
-use std::io::{self, BufReader, Read as _, Write as _};
+use std::io::{self, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
 
 use self::engines::Engines;
-use self::jobs::Jobs;
+use self::incoming::{Incoming, drain, is_gone};
+use self::jobs::{Full, Jobs, Kind};
 use self::message::{ReadError, Request, Response};
 
 /// Maximum number of connections. Further ones are closed.
 const MAX_CONNECTIONS: usize = 512;
 /// Maximum size of a recording, in octets: one hour at 16 kHz with 16 bits.
 const MAX_RECORDING: usize = 120 << 20;
-/// Maximum size of all recordings that are in memory, in octets.
+/// Maximum size of all recordings that are in memory, in octets. The samples of a recording take at most twice its size.
 const MAX_RECORDINGS: usize = 360 << 20;
+/// Maximum number of recordings, and of texts, that are in work or wait. The limit is for whole requests, so that none is
+/// refused when a part of its work is done. The server has at most 32 texts at a time; those that it has cancelled end a moment later.
+const MAX_TRANSCRIPTIONS: usize = 64;
+const MAX_TEXTS: usize = 64;
 /// Maximum size of a body with a text.
 const MAX_TEXT: usize = 128 << 10;
 /// Maximum number of hints, and the longest hint in characters.
@@ -45,6 +51,11 @@ const MAX_HINTS: usize = 100;
 const MAX_HINT: usize = 100;
 /// A connection without a request, or whose client sends or reads nothing, is closed after this time.
 const STALLED: Duration = Duration::from_secs(30);
+/// Time limits for a whole header and for a whole body.
+const HEAD: Duration = Duration::from_secs(60);
+const BODY: Duration = Duration::from_secs(300);
+/// How often a connection that waits for a result looks whether its client is still there.
+const GLANCE: Duration = Duration::from_millis(100);
 
 /// The data that the connections share.
 pub(crate) struct Service {
@@ -55,6 +66,63 @@ pub(crate) struct Service {
     connections: AtomicUsize,
     /// Octets of recordings in memory.
     recordings: AtomicUsize,
+    /// Recordings, and texts, that are in work or wait.
+    transcriptions: AtomicUsize,
+    texts: AtomicUsize,
+}
+
+/// The reason why a computation has no result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failed {
+    /// Too many computations wait.
+    Busy,
+    /// The model has panicked.
+    Broken,
+    /// The client has left.
+    Gone,
+}
+
+impl Service {
+    fn new(engines: Engines, jobs: Jobs, key: Option<String>) -> Self {
+        let [connections, recordings, transcriptions, texts] = [const { AtomicUsize::new(0) }; 4];
+        Self { engines, jobs, key, connections, recordings, transcriptions, texts }
+    }
+
+    /// Computes on a thread of the models, and waits for the result. If the client leaves first, a computation that has not begun
+    /// is not made.
+    pub(crate) fn compute<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        client: &TcpStream,
+        computation: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failed> {
+        if is_gone(client) {
+            return Err(Failed::Gone);
+        }
+        let wanted = Arc::new(());
+        let is_wanted = Arc::downgrade(&wanted);
+        let (sender, result) = mpsc::channel();
+        let job = move || {
+            if is_wanted.strong_count() > 0 {
+                // The connection may have ended in the meantime.
+                let _ = sender.send(computation());
+            }
+        };
+        self.jobs.add(kind, job).map_err(|Full| Failed::Busy)?;
+        loop {
+            match result.recv_timeout(GLANCE) {
+                Ok(result) => return Ok(result),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Err(Failed::Broken),
+                Err(mpsc::RecvTimeoutError::Timeout) if is_gone(client) => return Err(Failed::Gone),
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+}
+
+/// Writes a line to standard error, which may be closed.
+pub(crate) fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "tandem-speech: {text}");
 }
 
 /// The server.
@@ -75,8 +143,7 @@ impl Server {
         }
         let listener = TcpListener::bind(address)?;
         let jobs = Jobs::start(threads)?;
-        let service = Service { engines, jobs, key, connections: AtomicUsize::new(0), recordings: AtomicUsize::new(0) };
-        Ok(Self { listener, service: Arc::new(service) })
+        Ok(Self { listener, service: Arc::new(Service::new(engines, jobs, key)) })
     }
 
     /// The address of the listener.
@@ -104,7 +171,7 @@ impl Server {
                 let _ = serve(&guard.service, stream);
             });
             if spawned.is_err() {
-                eprintln!("tandem-speech: no thread for a connection");
+                complain("no thread for a connection");
             }
         }
     }
@@ -134,11 +201,11 @@ impl Drop for Guard {
 /// Serves the requests of a connection.
 fn serve(service: &Arc<Service>, stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(STALLED))?;
     stream.set_write_timeout(Some(STALLED))?;
     let mut writer = stream.try_clone()?;
-    let mut reader = BufReader::new(stream);
+    let mut reader = BufReader::new(Incoming::new(stream));
     loop {
+        reader.get_mut().limit(HEAD);
         let request = match Request::read(&mut reader) {
             Ok(Some(request)) => request,
             Ok(None) => return Ok(()),
@@ -147,73 +214,81 @@ fn serve(service: &Arc<Service>, stream: TcpStream) -> io::Result<()> {
         if let Some(refusal) = refusal(service, &request) {
             return finish(&refusal, &mut reader, &mut writer);
         }
+        if (request.method.as_str(), request.path.as_str()) == ("GET", "/v1/listen") {
+            return upgrade(service, &request, reader, &mut writer);
+        }
         if request.field("expect").is_some_and(|expected| expected.eq_ignore_ascii_case("100-continue")) {
             writer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
-        let keeps = match (request.method.as_str(), request.path.as_str()) {
-            ("GET", "/health") => respond(&Response::json(200, &json!({"status": "ok"})), &request, &mut writer)?,
-            ("GET", "/v1/models") => respond(&models(service), &request, &mut writer)?,
-            ("POST", "/v1/audio/transcriptions") => {
-                // The whole length is reserved before a body is read. A body in chunks can have any length.
-                let size = match request.length() {
-                    Ok(length) => length.unwrap_or(MAX_RECORDING),
-                    Err(error) => return refuse(error, &mut reader, &mut writer),
-                };
-                let Some(_guard) =
-                    Guard::take(service, |service| &service.recordings, size.min(MAX_RECORDING), MAX_RECORDINGS)
-                else {
-                    let full = Response::error(429, "too many recordings are in memory");
-                    return finish(&full, &mut reader, &mut writer);
-                };
-                let body = match request.body(&mut reader, MAX_RECORDING) {
-                    Ok(body) => body,
-                    Err(error) => return refuse(error, &mut reader, &mut writer),
-                };
-                let kind = request.field("content-type").unwrap_or_default();
-                respond(&transcriptions::answer(service, kind, &body), &request, &mut writer)?
-            }
-            ("POST", "/v1/audio/speech") => {
-                let body = match request.body(&mut reader, MAX_TEXT) {
-                    Ok(body) => body,
-                    Err(error) => return refuse(error, &mut reader, &mut writer),
-                };
-                synthesis::answer(service, &body, &mut writer, request.keeps)?
-            }
-            ("GET", "/v1/listen") => return upgrade(service, &request, reader, &mut writer),
-            (_, "/health" | "/v1/models" | "/v1/audio/transcriptions" | "/v1/audio/speech" | "/v1/listen") => {
-                let wrong = Response::error(405, "the method is not known for this path");
-                return finish(&wrong, &mut reader, &mut writer);
-            }
-            (_, path) => {
-                return finish(&Response::error(404, &format!("there is no {path}")), &mut reader, &mut writer);
-            }
-        };
-        if !keeps {
-            return Ok(());
+        reader.get_mut().limit(BODY);
+        match answer(service, &request, &mut reader, &mut writer) {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(error) => return refuse(error, &mut reader, &mut writer),
         }
     }
 }
 
-fn respond(response: &Response, request: &Request, writer: &mut TcpStream) -> io::Result<bool> {
-    response.write(writer, request.keeps)?;
-    Ok(request.keeps)
+/// Answers a request. Returns whether the connection can be used again.
+fn answer(
+    service: &Arc<Service>,
+    request: &Request,
+    reader: &mut BufReader<Incoming>,
+    writer: &mut TcpStream,
+) -> Result<bool, ReadError> {
+    match (request.method.as_str(), request.path.as_str()) {
+        ("GET", path @ ("/health" | "/v1/models")) => {
+            let response =
+                if path == "/health" { Response::json(200, &json!({"status": "ok"})) } else { models(service) };
+            // Nobody reads the body of such a request, so it would be taken for the next request.
+            let keeps = request.keeps && request.length()?.unwrap_or(0) == 0 && !request.is_chunked();
+            response.write(writer, keeps)?;
+            Ok(keeps)
+        }
+        ("POST", "/v1/audio/transcriptions") => {
+            let response = transcribe(service, request, reader, writer)?;
+            response.write(writer, request.keeps)?;
+            Ok(request.keeps)
+        }
+        ("POST", "/v1/audio/speech") => {
+            let body = request.body(reader, MAX_TEXT)?;
+            Ok(synthesis::answer(service, &body, request, writer)?)
+        }
+        (_, "/health" | "/v1/models" | "/v1/audio/transcriptions" | "/v1/audio/speech" | "/v1/listen") => {
+            Err(ReadError::Bad(405, "the method is not known for this path"))
+        }
+        _ => Err(ReadError::Bad(404, "there is no such path")),
+    }
 }
 
-fn refuse(error: ReadError, reader: &mut BufReader<TcpStream>, writer: &mut TcpStream) -> io::Result<()> {
+fn transcribe(
+    service: &Arc<Service>,
+    request: &Request,
+    reader: &mut BufReader<Incoming>,
+    client: &TcpStream,
+) -> Result<Response, ReadError> {
+    const FULL: ReadError = ReadError::Bad(429, "too many recordings are in work");
+    let _place = Guard::take(service, |service| &service.transcriptions, 1, MAX_TRANSCRIPTIONS).ok_or(FULL)?;
+    // The whole length is reserved before a body is read. A body in chunks can have any length.
+    let size = request.length()?.unwrap_or(MAX_RECORDING).min(MAX_RECORDING);
+    let _memory = Guard::take(service, |service| &service.recordings, size, MAX_RECORDINGS).ok_or(FULL)?;
+    let body = request.body(reader, MAX_RECORDING)?;
+    let kind = request.field("content-type").unwrap_or_default();
+    Ok(transcriptions::answer(service, kind, body, client)?)
+}
+
+fn refuse(error: ReadError, reader: &mut BufReader<Incoming>, writer: &mut TcpStream) -> io::Result<()> {
     match error {
         ReadError::Io(error) => Err(error),
         ReadError::Bad(status, message) => finish(&Response::error(status, message), reader, writer),
     }
 }
 
-/// Sends a response and ends the connection. What the client still sends is read for a moment: otherwise the system would reset the
-/// connection, and the client would not see the response.
-fn finish(response: &Response, reader: &mut BufReader<TcpStream>, writer: &mut TcpStream) -> io::Result<()> {
+/// Sends a response and ends the connection.
+fn finish(response: &Response, reader: &mut BufReader<Incoming>, writer: &mut TcpStream) -> io::Result<()> {
     response.write(writer, false)?;
     writer.shutdown(std::net::Shutdown::Write)?;
-    reader.get_ref().set_read_timeout(Some(Duration::from_secs(1)))?;
-    io::copy(&mut reader.take(MAX_RECORDING as u64), &mut io::sink())?;
-    Ok(())
+    drain(reader.get_mut())
 }
 
 /// Returns the response for a request that this program does not take.
@@ -250,7 +325,7 @@ fn models(service: &Service) -> Response {
 fn upgrade(
     service: &Arc<Service>,
     request: &Request,
-    mut reader: BufReader<TcpStream>,
+    mut reader: BufReader<Incoming>,
     writer: &mut TcpStream,
 ) -> io::Result<()> {
     let is =
@@ -272,5 +347,5 @@ fn upgrade(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
     )?;
     let early = reader.buffer().to_vec();
-    listen::serve(service, reader.into_inner(), early, parameters)
+    listen::serve(service, reader.into_inner().into_stream(), early, parameters)
 }

@@ -1,34 +1,33 @@
-//! `POST /v1/audio/speech`: a text as audio. The body of the response comes in chunks, as the sentences are made.
+//! `POST /v1/audio/speech`: a text as audio. The body of the response comes in pieces, as the sentences are made.
+//!
+//! Each sentence is a job of its own, and the next one begins when the client has taken the last one. So a long text or a slow client
+//! keeps no thread of the models from other calls, and the work stops when the client leaves.
 
-use std::io::{self, Write};
-use std::ops::ControlFlow;
+use std::io;
+use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::Service;
-use super::engines::Speak;
-use super::message::{self, Response};
+use super::engines::{Speak, Speech};
+use super::jobs::Kind;
+use super::message::{Pieces, Request, Response};
+use super::{Failed, Guard, MAX_TEXTS, Service};
 use crate::recognise::wav;
 use crate::voice::{LONGEST_TEXT, Options};
 
 /// The rate of `pcm` in OpenAI's API, in Hz.
 const PCM_RATE: u32 = 24_000;
-/// Maximum number of sentences that wait for a slow client.
-const MAX_WAITING: usize = 16;
-/// A client that reads nothing for this time gets no more audio, so that it does not keep a thread of the models.
-const STALLED: Duration = Duration::from_secs(10);
 
 #[derive(Deserialize)]
 struct Body {
     input: String,
     #[serde(default)]
-    voice: String,
+    voice: Option<String>,
     #[serde(default)]
     response_format: Option<String>,
+    #[serde(default)]
+    stream_format: Option<String>,
     #[serde(default)]
     speed: Option<f32>,
     /// Our own member: the sampling rate in Hz.
@@ -36,99 +35,122 @@ struct Body {
     sample_rate: Option<u32>,
 }
 
+/// A text and the way to speak it.
+struct Text {
+    input: String,
+    voice: Arc<dyn Speak>,
+    options: Options,
+    rate: u32,
+    is_wav: bool,
+}
+
+/// The speech of a text, before its first sentence and after it.
+enum State {
+    Asked(Text),
+    Begun(Box<Speech>),
+}
+
+/// A status and the text of an error.
+type Refusal = (u16, String);
+
 /// Answers a request. Returns whether the connection can be used again.
-pub(super) fn answer(service: &Service, body: &[u8], writer: &mut impl Write, keeps: bool) -> io::Result<bool> {
-    match begin(service, body) {
-        Ok((rate, is_wav, pieces)) => write(rate, is_wav, &pieces, writer, keeps),
-        Err((status, message)) => {
-            Response::error(status, &message).write(writer, keeps)?;
-            Ok(keeps)
-        }
-    }
-}
-
-type Pieces = mpsc::Receiver<Result<Vec<i16>, String>>;
-
-fn begin(service: &Service, body: &[u8]) -> Result<(u32, bool, Pieces), (u16, String)> {
-    let body: Body = serde_json::from_slice(body).map_err(|error| (400, format!("the body is wrong: {error}")))?;
-    if body.input.len() > LONGEST_TEXT {
-        return Err((413, format!("the text has {} bytes, more than {LONGEST_TEXT}", body.input.len())));
-    }
-    let is_wav = match body.response_format.as_deref() {
-        None | Some("wav") => true,
-        Some("pcm") => false,
-        Some(other) => return Err((400, format!("response_format {other:?} is not wav or pcm"))),
+pub(super) fn answer(
+    service: &Arc<Service>,
+    body: &[u8],
+    request: &Request,
+    client: &mut TcpStream,
+) -> io::Result<bool> {
+    let refuse = |(status, message): Refusal, client: &mut TcpStream| {
+        Response::error(status, &message).write(client, request.keeps)?;
+        Ok(request.keeps)
     };
-    let Some(voice) = service.engines.voice(&body.voice) else {
-        if service.engines.voices.is_empty() {
-            return Err((400, "no voice is installed; `tandem-speech install` fetches one".to_owned()));
-        }
-        let names: Vec<String> = service.engines.voices.iter().map(|voice| voice.name()).collect();
-        return Err((400, format!("there is no voice {:?}, but {}", body.voice, names.join(", "))));
+    let Some(_place) = Guard::take(service, |service| &service.texts, 1, MAX_TEXTS) else {
+        return refuse((429, "too many texts are in work".to_owned()), client);
     };
-    let asked = body.sample_rate.map(|rate| rate.clamp(8_000, 48_000));
-    let rate = asked.unwrap_or(if is_wav { voice.rate() } else { PCM_RATE });
-    let options = Options { rate: Some(rate), speed: body.speed.unwrap_or(1.0), ..Options::default() };
-    let (sender, pieces) = mpsc::sync_channel(MAX_WAITING);
-    let voice: Arc<dyn Speak> = Arc::clone(voice);
-    let job = move || {
-        let mut is_whole = true;
-        let done = voice.speak(&body.input, &options, &mut |samples| {
-            let flow = push(&sender, Ok(samples.to_vec()));
-            is_whole &= flow.is_continue();
-            flow
-        });
-        match done {
-            // An empty piece is the end. Without it, the audio is not complete.
-            Ok(()) if is_whole => drop(push(&sender, Ok(Vec::new()))),
-            Ok(()) => {}
-            Err(error) => drop(push(&sender, Err(error))),
-        }
+    let text = match Text::read(service, body) {
+        Ok(text) => text,
+        Err(refusal) => return refuse(refusal, client),
     };
-    // A text of a call is urgent: the caller hears silence until it is spoken.
-    service.jobs.urgent(job).map_err(|_| (429, "too many texts wait".to_owned()))?;
-    Ok((rate, is_wav, pieces))
-}
-
-/// Gives a piece to the connection. Waits for a slow client for at most [`STALLED`].
-fn push(sender: &mpsc::SyncSender<Result<Vec<i16>, String>>, mut piece: Result<Vec<i16>, String>) -> ControlFlow<()> {
-    const STEP: Duration = Duration::from_millis(5);
-    for _ in 0..STALLED.as_millis() / STEP.as_millis() {
-        piece = match sender.try_send(piece) {
-            Ok(()) => return ControlFlow::Continue(()),
-            Err(mpsc::TrySendError::Full(piece)) => piece,
-            Err(mpsc::TrySendError::Disconnected(_)) => return ControlFlow::Break(()),
-        };
-        thread::sleep(STEP);
-    }
-    ControlFlow::Break(())
-}
-
-fn write(rate: u32, is_wav: bool, pieces: &Pieces, writer: &mut impl Write, keeps: bool) -> io::Result<bool> {
-    let first = pieces.recv().unwrap_or_else(|_| Err("the voice has failed".to_owned()));
-    let first = match first {
-        Ok(first) => first,
-        Err(error) => {
-            Response::error(500, &error).write(writer, keeps)?;
-            return Ok(keeps);
-        }
+    let (rate, is_wav) = (text.rate, text.is_wav);
+    let mut found = match next(service, State::Asked(text), client)? {
+        Ok(found) => found,
+        Err(refusal) => return refuse(refusal, client),
     };
-    message::begin_chunks(writer, if is_wav { "audio/wav" } else { "audio/pcm" }, rate)?;
+    let mut pieces = Pieces::begin(client, request, if is_wav { "audio/wav" } else { "audio/pcm" }, rate)?;
     if is_wav {
         // The length is not known yet.
-        message::chunk(writer, &wav::header(rate, u32::MAX - 36))?;
+        pieces.write(&wav::header(rate, u32::MAX - 36))?;
     }
-    let octets = |samples: Vec<i16>| samples.into_iter().flat_map(i16::to_le_bytes).collect::<Vec<u8>>();
     // A text without words is silence, not an error.
-    let mut piece = first;
-    while !piece.is_empty() {
-        message::chunk(writer, &octets(piece))?;
-        piece = match pieces.recv() {
-            Ok(Ok(samples)) => samples,
-            // Without the end of the chunks, the client sees that the audio is not complete.
-            Ok(Err(_)) | Err(_) => return Ok(false),
+    while let Some((samples, speech)) = found {
+        pieces.write(&samples.into_iter().flat_map(i16::to_le_bytes).collect::<Vec<u8>>())?;
+        found = match next(service, State::Begun(speech), pieces.writer())? {
+            Ok(found) => found,
+            // Without the end of the body, the client sees that the audio is not complete.
+            Err((_, message)) => {
+                super::complain(&format!("a text is not spoken to its end: {message}"));
+                return Ok(false);
+            }
         };
     }
-    message::end_chunks(writer)?;
-    Ok(keeps)
+    pieces.end()?;
+    Ok(request.keeps)
+}
+
+impl Text {
+    fn read(service: &Service, body: &[u8]) -> Result<Self, Refusal> {
+        let bad = |message: String| (400, message);
+        let body: Body = serde_json::from_slice(body).map_err(|error| bad(format!("the body is wrong: {error}")))?;
+        if body.input.len() > LONGEST_TEXT {
+            return Err((413, format!("the text has {} bytes, more than {LONGEST_TEXT}", body.input.len())));
+        }
+        let is_wav = match body.response_format.as_deref() {
+            None | Some("wav") => true,
+            Some("pcm") => false,
+            Some(other) => return Err(bad(format!("response_format {other:?} is not wav or pcm"))),
+        };
+        if let Some(other) = body.stream_format.filter(|format| format != "audio") {
+            return Err(bad(format!("stream_format {other:?} is not audio")));
+        }
+        let speed = body.speed.unwrap_or(1.0);
+        if !(0.25..=4.0).contains(&speed) {
+            return Err(bad(format!("speed {speed} is not between 0.25 and 4.0")));
+        }
+        if let Some(rate) = body.sample_rate.filter(|rate| !(8_000..=48_000).contains(rate)) {
+            return Err(bad(format!("sample_rate {rate} is not between 8000 and 48000")));
+        }
+        let name = body.voice.unwrap_or_default();
+        let Some(voice) = service.engines.voice(&name) else {
+            if service.engines.voices.is_empty() {
+                return Err(bad("no voice is installed; `tandem-speech install` fetches one".to_owned()));
+            }
+            let names: Vec<String> = service.engines.voices.iter().map(|voice| voice.name()).collect();
+            return Err(bad(format!("there is no voice {name:?}, but {}", names.join(", "))));
+        };
+        let rate = body.sample_rate.unwrap_or(if is_wav { voice.rate() } else { PCM_RATE });
+        let options = Options { rate: Some(rate), speed, ..Options::default() };
+        Ok(Self { input: body.input, voice: Arc::clone(voice), options, rate, is_wav })
+    }
+}
+
+/// The samples of the next sentence, and the rest of the speech. `None` at the end.
+type Next = Option<(Vec<i16>, Box<Speech>)>;
+
+/// Makes the next sentence on a thread of the models.
+fn next(service: &Service, state: State, client: &TcpStream) -> io::Result<Result<Next, Refusal>> {
+    // The caller hears silence until the sentence is there, so it is urgent.
+    Ok(match service.compute(Kind::Urgent, client, move || make(state)) {
+        Ok(found) => found.map_err(|message| (500, message)),
+        Err(Failed::Busy) => Err((429, "too much work waits".to_owned())),
+        Err(Failed::Broken) => Err((500, "the voice has failed".to_owned())),
+        Err(Failed::Gone) => return Err(io::ErrorKind::ConnectionAborted.into()),
+    })
+}
+
+fn make(state: State) -> Result<Next, String> {
+    let mut speech = match state {
+        State::Asked(text) => text.voice.begin(&text.input, &text.options)?,
+        State::Begun(speech) => speech,
+    };
+    speech.next().map(|samples| Ok((samples?, speech))).transpose()
 }

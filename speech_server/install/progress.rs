@@ -37,7 +37,9 @@ impl<'a> Progress<'a> {
             return;
         }
         let percent = (done.saturating_mul(100)).checked_div(size).unwrap_or(100);
-        let (start, end) = if self.is_terminal { ("\r", if done < size { "" } else { "\n" }) } else { ("", "\n") };
+        // The text of an earlier update can be longer.
+        let (start, end) =
+            if self.is_terminal { ("\r\x1b[K", if done < size { "" } else { "\n" }) } else { ("", "\n") };
         // The progress is an extra: the installation goes on if nobody can see it.
         let _ = write!(self.to, "{start}{file}: {} of {} ({percent} %){end}", Size(done), Size(size));
         let _ = self.to.flush();

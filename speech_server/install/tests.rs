@@ -380,11 +380,42 @@ fn two_installations_in_one_directory_do_not_run_at_the_same_time() {
     let (model, packages) = test_model();
     let index = Index::start(&packages, Behaviour::default());
     let directory = Directory::new();
-    fs::create_dir_all(directory.models().join(DOWNLOADS)).unwrap();
-    let held = lock(&directory.models(), &directory.models().join(DOWNLOADS)).unwrap();
+    fs::create_dir_all(directory.models()).unwrap();
+    let held = lock(&directory.models()).unwrap();
     assert!(matches!(directory.install(model, &index.address), Err(Error::Busy { .. })));
+    assert!(matches!(remove(&directory.models(), "silero"), Err(Error::Busy { .. })));
     drop(held);
     assert_eq!(directory.install(model, &index.address).unwrap(), fetched());
+}
+
+#[test]
+fn installations_that_start_together_do_not_disturb_each_other() {
+    let (model, packages) = test_model();
+    let index = Index::start(&packages, Behaviour::default());
+    let directory = Directory::new();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    let found = directory.install(model, &index.address);
+                    assert!(matches!(found, Ok(_) | Err(Error::Busy { .. })), "{found:?}");
+                    let _ = fs::remove_file(directory.file("SOURCE"));
+                }
+            });
+        }
+    });
+    assert!(directory.install(model, &index.address).is_ok());
+}
+
+#[test]
+fn complete_models_need_no_right_to_write() {
+    let (model, packages) = test_model();
+    let index = Index::start(&packages, Behaviour::default());
+    let directory = Directory::new();
+    directory.install(model, &index.address).unwrap();
+    // No folder can be made where a file is. A right that is missing does not stop the user root.
+    fs::write(directory.models().join(DOWNLOADS), "a file").unwrap();
+    assert_eq!(directory.install(model, &index.address).unwrap().present, ["test-model"]);
 }
 
 #[test]
@@ -413,7 +444,9 @@ fn models_are_listed_and_removed() {
     assert!(text.contains("whisper-base            -           147.9 MB  MIT"), "{text}");
     fs::create_dir(directory.path().join("silero")).unwrap();
     assert_eq!(remove(directory.path(), "silero").unwrap(), ["silero"]);
+    fs::create_dir(directory.path().join(DOWNLOADS)).unwrap();
     assert_eq!(remove(directory.path(), "all").unwrap(), [""; 0]);
+    assert!(!directory.path().join(DOWNLOADS).exists());
     assert!(remove(directory.path(), "de").unwrap_err().is_of_input());
     assert!(chosen("klingon").unwrap_err().to_string().starts_with("`klingon` is neither a language"));
 }

@@ -35,6 +35,7 @@ pub enum ModelError {
 impl std::fmt::Display for ModelError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => f.write_str("the file is not complete"),
             Self::Io(error) => error.fmt(f),
             Self::Format(what) => f.write_str(what),
         }
@@ -86,7 +87,9 @@ impl Tensors {
     pub fn read(reader: &mut impl Read, size: u64) -> Result<Self, ModelError> {
         let version = u32(reader)?;
         if version != VERSION {
-            return Err(ModelError::Format(format!("version {version} of the format is unknown")));
+            return Err(ModelError::Format(format!(
+                "version {version} of the format is unknown, only {VERSION} is known"
+            )));
         }
         let specification = string(reader)?;
         if specification != "WhisperSpec" {
@@ -106,6 +109,11 @@ impl Tensors {
         Ok(Self { by_name })
     }
 
+    #[cfg(test)]
+    pub(super) fn of(tensors: Vec<(String, Tensor)>) -> Self {
+        Self { by_name: tensors.into_iter().collect() }
+    }
+
     /// Removes a tensor with the given number of dimensions, and returns it.
     ///
     /// # Errors
@@ -113,6 +121,9 @@ impl Tensors {
     pub fn take(&mut self, name: &str, rank: usize) -> Result<Tensor, ModelError> {
         let tensor = self.by_name.remove(name);
         let tensor = tensor.ok_or_else(|| ModelError::Format(format!("the tensor {name} is missing")))?;
+        if tensor.shape.contains(&0) {
+            return Err(ModelError::Format(format!("the tensor {name} has no values")));
+        }
         if tensor.shape.len() != rank {
             return Err(ModelError::Format(format!("the tensor {name} has {} dimensions", tensor.shape.len())));
         }
@@ -254,8 +265,17 @@ mod tests {
     fn a_file_that_is_cut_off_anywhere_is_an_error() {
         let whole = file();
         for length in 0..whole.len() {
-            assert!(read(&whole[..length]).is_err(), "{length} octets");
+            assert_eq!(read(&whole[..length]).unwrap_err().to_string(), "the file is not complete", "{length} octets");
         }
+    }
+
+    #[test]
+    fn another_version_and_another_network_are_named() {
+        let mut newer = file();
+        newer[0] = 7;
+        assert!(read(&newer).unwrap_err().to_string().contains("version 7"));
+        let other = file().iter().map(|octet| if *octet == b'W' { b'X' } else { *octet }).collect::<Vec<u8>>();
+        assert!(read(&other).unwrap_err().to_string().contains("XhisperSpec"));
     }
 
     #[test]

@@ -43,6 +43,17 @@ struct LayerMemory {
     values: Vec<f32>,
 }
 
+impl Memory {
+    /// Begins another pass over the same audio.
+    pub(super) fn forget_tokens(&mut self) {
+        self.tokens = 0;
+        for layer in &mut self.layers {
+            layer.keys.clear();
+            layer.values.clear();
+        }
+    }
+}
+
 impl Decoder {
     pub(super) fn take(products: &Products, tensors: &mut Tensors, width: usize) -> Result<Self, ModelError> {
         let embeddings = tensors.take("decoder/embeddings/weight", 2)?;

@@ -41,7 +41,12 @@ impl Encoder {
         let convolution_1 = convolution(products, tensors, "encoder/conv1")?;
         let convolution_2 = convolution(products, tensors, "encoder/conv2")?;
         let width = convolution_2.outputs;
-        if convolution_1.inputs != 3 * BANDS || convolution_2.inputs != 3 * width || width % HEAD != 0 {
+        let is_known = convolution_1.inputs == 3 * BANDS
+            && convolution_1.outputs == width
+            && convolution_2.inputs == 3 * width
+            && width > 0
+            && width.is_multiple_of(HEAD);
+        if !is_known {
             return Err(ModelError::Format(format!("an encoder of {width} values for each position")));
         }
         let positions = tensors.take("encoder/position_encodings/encodings", 2)?.values;
@@ -59,7 +64,7 @@ impl Encoder {
             });
         }
         let norm = Norm::take(tensors, "encoder/layer_norm", width)?;
-        if positions.len() % width != 0 || layers.is_empty() {
+        if positions.is_empty() || positions.len() % width != 0 || layers.is_empty() {
             return Err(ModelError::Format("an encoder without layers or positions".to_owned()));
         }
         Ok(Self { convolution_1, convolution_2, positions, layers, norm, width })
@@ -183,5 +188,22 @@ fn convolve(products: &Products, layer: &Linear, x: &[f32], count: usize, step: 
     match rows {
         Ok(rows) => layer.apply_to(products, rows),
         Err(_) => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_encoder_of_no_width_is_an_error() {
+        let layer = |name: &str, inputs| {
+            [
+                (format!("encoder/{name}/weight"), Tensor { shape: vec![0, inputs, 3], values: Vec::new() }),
+                (format!("encoder/{name}/bias"), Tensor { shape: vec![0], values: Vec::new() }),
+            ]
+        };
+        let mut tensors = Tensors::of([layer("conv1", BANDS), layer("conv2", 0)].concat());
+        assert!(Encoder::take(&Products::default(), &mut tensors).is_err());
     }
 }

@@ -11,7 +11,6 @@ mod digits;
 mod encoder;
 mod kernel;
 pub mod mel;
-mod resample;
 mod search;
 pub mod tokens;
 pub mod wav;
@@ -19,17 +18,15 @@ mod whisper;
 
 use std::path::Path;
 
-use self::ct2::ModelError;
 use self::mel::RATE;
-pub use self::resample::to_16_khz;
 use self::whisper::{WINDOW, Whisper};
+use crate::load::load;
+use crate::resample::Resampler;
 
 /// The folder of the model for English.
 pub const ENGLISH: &str = "whisper-tiny.en";
 /// The folder of the model for all languages.
 pub const ALL_LANGUAGES: &str = "whisper-base";
-/// Audio shorter than this has no words, in samples (0.1 s).
-const SHORTEST: usize = RATE / 10;
 
 /// How to recognise.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -107,16 +104,14 @@ pub struct Models {
 }
 
 impl Models {
-    /// Reads the models that are in the folder. This takes about 0.1 s for each model.
-    ///
-    /// # Errors
-    /// [`ModelError`] if a model is there and cannot be read.
-    pub fn open(folder: &Path) -> Result<Self, ModelError> {
-        let open = |name: &str| {
-            let folder = folder.join(name);
-            if folder.is_dir() { Whisper::open(&folder).map(Some) } else { Ok(None) }
+    /// Reads the models that are in the folder. This takes about 0.1 s for each model. The second value has a line for each model
+    /// that is there and cannot be read.
+    pub fn open(folder: &Path) -> (Self, Vec<String>) {
+        let mut warnings = Vec::new();
+        let mut open = |name: &str| {
+            load(&folder.join(name), &mut warnings, |folder| Whisper::open(folder).map_err(|error| error.to_string()))
         };
-        Ok(Self { english: open(ENGLISH)?, all: open(ALL_LANGUAGES)? })
+        (Self { english: open(ENGLISH), all: open(ALL_LANGUAGES) }, warnings)
     }
 
     /// Whether there is no model.
@@ -155,10 +150,10 @@ impl Recognise for Models {
         let mut options = Options { language, ..options.clone() };
         let mut whole = Transcript::default();
         let mut parts = 0.0;
-        for window in windows(audio) {
+        for window in windows(audio, RATE) {
             let mut part = model.recognise(window, &options);
             if options.digits {
-                part.text = digits::written(&part.text);
+                part.text = digits::written(&part.text, part.language == "en");
             }
             if options.language.is_none() && !part.text.is_empty() {
                 // The language of the first words is the language of the rest.
@@ -173,17 +168,18 @@ impl Recognise for Models {
 impl Transcript {
     /// Appends the words of the next window. `parts` counts the windows with words.
     pub(crate) fn add(&mut self, part: Self, parts: &mut f32) {
+        let has_words = !part.text.is_empty();
         if self.text.is_empty() {
             *self = part;
-        } else if !part.text.is_empty() {
+        } else if has_words {
             self.text.push(' ');
             self.text.push_str(&part.text);
             self.confidence = (self.confidence * *parts + part.confidence) / (*parts + 1.0);
             self.no_speech = self.no_speech.min(part.no_speech);
-        } else {
-            return;
         }
-        *parts += 1.0;
+        if has_words {
+            *parts += 1.0;
+        }
     }
 }
 
@@ -193,25 +189,38 @@ fn short_code(language: &str) -> Option<String> {
     (!code.is_empty() && code != "multi" && code != "auto").then_some(code)
 }
 
-/// Cuts audio into windows of at most 30 s, at the quietest place in the last third of each.
-pub fn windows(audio: &[f32]) -> Vec<&[f32]> {
-    const STEP: usize = RATE / 20;
+/// Cuts audio into windows of at most 30 s, at the quietest place in the last third of each. `rate` is in Hz.
+pub fn windows<T: Copy + Into<f32>>(audio: &[T], rate: usize) -> Vec<&[T]> {
+    let (step, longest) = (rate / 20, WINDOW * rate);
     let mut rest = audio;
     let mut windows = Vec::new();
-    while rest.len() > WINDOW * RATE {
-        let from = WINDOW * RATE * 2 / 3;
-        let places = rest.get(from..WINDOW * RATE).unwrap_or_default().chunks_exact(STEP).enumerate();
-        let loudness = |piece: &[f32]| piece.iter().map(|sample| sample * sample).sum::<f32>();
+    while rest.len() > longest {
+        let from = longest * 2 / 3;
+        let places = rest.get(from..longest).unwrap_or_default().chunks_exact(step.max(1)).enumerate();
+        let loudness = |piece: &[T]| piece.iter().map(|sample| Into::<f32>::into(*sample).powi(2)).sum::<f32>();
         let quietest = places.min_by(|(_, one), (_, other)| loudness(one).total_cmp(&loudness(other)));
-        let cut = from + quietest.map_or(0, |(index, _)| index * STEP + STEP / 2);
+        let cut = from + quietest.map_or(0, |(index, _)| index * step + step / 2);
         let (window, after) = rest.split_at(cut);
         windows.push(window);
         rest = after;
     }
-    if rest.len() >= SHORTEST {
+    // Shorter audio has no words.
+    if rest.len() >= rate / 10 {
         windows.push(rest);
     }
     windows
+}
+
+/// Converts samples of `rate` Hz to 16 kHz, in the range -1.0 to 1.0. A rate below 1,000 Hz or above 192,000 Hz gives no samples.
+pub fn to_16_khz(samples: &[i16], rate: u32) -> Vec<f32> {
+    if !(1_000..=192_000).contains(&rate) {
+        return Vec::new();
+    }
+    let scaled: Vec<f32> = samples.iter().map(|sample| f32::from(*sample) / 32_768.0).collect();
+    match Resampler::new(rate, RATE as u32) {
+        Some(resampler) => resampler.convert(&scaled),
+        None => scaled,
+    }
 }
 
 #[cfg(test)]
@@ -220,9 +229,9 @@ mod tests {
 
     #[test]
     fn long_audio_is_cut_where_it_is_quiet() {
-        let mut audio = vec![0.5; 70 * RATE];
+        let mut audio = vec![0.5_f32; 70 * RATE];
         audio[25 * RATE..25 * RATE + RATE / 2].fill(0.0);
-        let windows = windows(&audio);
+        let windows = windows(&audio, RATE);
         assert_eq!(windows.iter().map(|window| window.len()).sum::<usize>(), audio.len());
         assert!(windows.iter().all(|window| window.len() <= WINDOW * RATE));
         assert!((25 * RATE..26 * RATE).contains(&windows[0].len()), "{}", windows[0].len());
@@ -230,7 +239,30 @@ mod tests {
 
     #[test]
     fn very_short_audio_has_no_window() {
-        assert!(windows(&[0.0; 100]).is_empty() && windows(&[]).is_empty());
+        assert!(windows(&[0.0_f32; 100], RATE).is_empty() && windows::<f32>(&[], RATE).is_empty());
+        assert_eq!(windows(&[0_i16; 800], 8_000).len(), 1);
+    }
+
+    #[test]
+    fn odd_rates_and_no_samples_are_no_error() {
+        for (samples, rate) in [(&[][..], 8_000), (&[1, 2], 0), (&[1], u32::MAX)] {
+            assert!(to_16_khz(samples, rate).is_empty(), "{rate}");
+        }
+        for rate in [8_000, 11_025, 16_000, 47_999] {
+            assert_eq!(to_16_khz(&vec![1; rate as usize], rate).len(), RATE, "{rate}");
+        }
+    }
+
+    #[test]
+    fn the_confidence_is_the_mean_of_the_windows_with_words() {
+        let part = |text: &str, confidence| Transcript { text: text.to_owned(), confidence, ..Transcript::default() };
+        let mut whole = Transcript::default();
+        let mut parts = 0.0;
+        for part in [part("", 0.0), part("one", 0.5), part("", 0.0), part("two", 0.9)] {
+            whole.add(part, &mut parts);
+        }
+        assert_eq!(whole.text, "one two");
+        assert!((whole.confidence - 0.7).abs() < 1e-6, "{}", whole.confidence);
     }
 
     #[test]

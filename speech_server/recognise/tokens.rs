@@ -107,21 +107,19 @@ impl Vocabulary {
 
     /// Joins octets to the tokens of a piece of text. The pair whose token has the lowest number is joined first.
     fn merged(&self, octets: &[u8]) -> Vec<u32> {
-        let mut parts: Vec<&[u8]> = octets.chunks(1).collect();
-        let mut from = 0;
-        while parts.len() > 1 {
-            let pairs = parts.windows(2).enumerate().filter_map(|(index, pair)| {
-                let length: usize = pair.iter().map(|part| part.len()).sum();
-                let begin: usize = parts.iter().take(index).map(|part| part.len()).sum();
-                let joined = octets.get(begin..begin + length)?;
-                Some((*self.ids.get(joined)?, index, joined))
+        // The places where the parts begin, and the end.
+        let mut edges: Vec<usize> = (0..=octets.len()).collect();
+        let id = |begin: usize, end: usize| self.ids.get(octets.get(begin..end)?).copied();
+        loop {
+            let pairs = edges.windows(3).enumerate().filter_map(|(index, edges)| match edges {
+                [begin, _, end] => Some((id(*begin, *end)?, index)),
+                _ => None,
             });
-            let Some((_, index, joined)) = pairs.min_by_key(|(id, index, _)| (*id, *index)) else { break };
-            parts.splice(index..index + 2, [joined]);
-            from += 1;
-            debug_assert!(from <= octets.len());
+            let Some((_, index)) = pairs.min() else { break };
+            edges.remove(index + 1);
         }
-        parts.iter().filter_map(|part| self.ids.get(*part).copied()).filter(|id| *id < self.end).collect()
+        let parts = edges.iter().zip(edges.iter().skip(1));
+        parts.filter_map(|(begin, end)| id(*begin, *end)).filter(|id| *id < self.end).collect()
     }
 }
 
@@ -181,7 +179,7 @@ mod tests {
         let tokens = vocabulary.tokens_of("hello world");
         assert_eq!(tokens, [259, 264]);
         assert_eq!(vocabulary.text(&tokens), "hello world");
-        for text in ["hello, 1234 wörld!", "  two  spaces ", "日本", ""] {
+        for text in ["hello, 1234 wörld!", "  two  spaces ", "日本", "", &"long".repeat(1_000)] {
             assert_eq!(vocabulary.text(&vocabulary.tokens_of(text)), text);
         }
     }

@@ -15,15 +15,23 @@ const A_LAW: u16 = 6;
 const MU_LAW: u16 = 7;
 const EXTENSIBLE: u16 = 0xfffe;
 
-/// Reads a WAV file: PCM of 8, 16, 24 or 32 bits, float, A-law or mu-law, with 1 to 8 channels. A file whose lengths are too large
-/// (of a stream) is read to its end.
+/// A file that has not been decoded.
+#[derive(Debug)]
+pub struct File<'a> {
+    format: Format,
+    content: &'a [u8],
+}
+
+/// Opens a WAV file: PCM of 8, 16, 24 or 32 bits, float of 32 or 64 bits, A-law or mu-law, with 1 to 8 channels. A file whose
+/// lengths are too large (of a stream), or both 0 (of a stream that nobody completed), is read to its end.
 ///
 /// # Errors
 /// Says in what the file is not such a file.
-pub fn read(file: &[u8]) -> Result<Audio, String> {
+pub fn open(file: &[u8]) -> Result<File<'_>, String> {
     if file.get(..4) != Some(b"RIFF") || file.get(8..12) != Some(b"WAVE") {
         return Err("the file is not WAV".to_owned());
     }
+    let is_of_stream = number(file, 4, 4) == Some(0);
     let mut rest = file.get(12..).unwrap_or_default();
     let mut format = None;
     while let (Some(name), Some(length)) = (rest.get(..4), number(rest, 4, 4)) {
@@ -31,13 +39,42 @@ pub fn read(file: &[u8]) -> Result<Audio, String> {
         let length = (length as usize).min(body.len());
         let (content, after) = body.split_at(length);
         match name {
-            b"fmt " => format = Some(Format::read(content).ok_or("the file has no complete format")?),
-            b"data" => return format.ok_or("the file has no format")?.decode(content),
+            b"fmt " => format = Some(Format::read(content)?),
+            b"data" => {
+                let content = if length == 0 && is_of_stream { body } else { content };
+                return Ok(File { format: format.ok_or("the file has no format")?, content });
+            }
             _ => {}
         }
         rest = after.get(length % 2..).unwrap_or_default();
     }
     Err("the file has no audio".to_owned())
+}
+
+/// Reads a WAV file.
+///
+/// # Errors
+/// As [`open`].
+pub fn read(file: &[u8]) -> Result<Audio, String> {
+    open(file).map(|file| file.decode())
+}
+
+impl File<'_> {
+    /// Length of the audio in whole seconds.
+    pub fn seconds(&self) -> u64 {
+        (self.content.len() / self.format.frame) as u64 / u64::from(self.format.rate)
+    }
+
+    /// Decodes the samples and mixes the channels.
+    pub fn decode(&self) -> Audio {
+        let Format { channels, width, frame, decode, rate } = self.format;
+        let samples = self.content.chunks_exact(frame).map(|frame| {
+            let sum: i32 = frame.chunks_exact(width).map(|sample| i32::from(decode(sample))).sum();
+            // The mean of values of 16 bits has 16 bits.
+            (sum / channels) as i16
+        });
+        Audio { rate, samples: samples.collect() }
+    }
 }
 
 /// Returns a WAV file of one channel with 16 bits for each sample.
@@ -91,43 +128,42 @@ pub fn from_a_law(octet: u8) -> i16 {
     if octet & 0x80 == 0 { -magnitude } else { magnitude }
 }
 
+/// The format of the samples.
+#[derive(Debug, Clone, Copy)]
 struct Format {
-    kind: u16,
-    channels: usize,
+    channels: i32,
+    /// Octets of a sample, and of a sample of each channel.
+    width: usize,
+    frame: usize,
+    decode: fn(&[u8]) -> i16,
     rate: u32,
-    bits: u16,
 }
 
 impl Format {
-    fn read(content: &[u8]) -> Option<Self> {
-        let field = |at, length| number(content, at, length);
+    fn read(content: &[u8]) -> Result<Self, String> {
+        let field = |at, length| number(content, at, length).ok_or("the format of the file is cut off");
         let kind = field(0, 2)? as u16;
         // The extensible format has the kind at the begin of an identifier.
         let kind = if kind == EXTENSIBLE { field(24, 2)? as u16 } else { kind };
-        Some(Self { kind, channels: field(2, 2)? as usize, rate: field(4, 4)?, bits: field(14, 2)? as u16 })
-    }
-
-    fn decode(&self, content: &[u8]) -> Result<Audio, String> {
-        let decode: fn(&[u8]) -> i16 = match (self.kind, self.bits) {
+        let (channels, rate, bits) = (field(2, 2)?, field(4, 4)?, field(14, 2)?);
+        let decode: fn(&[u8]) -> i16 = match (kind, bits) {
             (PCM, 8) => |octets| octets.first().map_or(0, |octet| (i16::from(*octet) - 128) << 8),
             (PCM, 16 | 24 | 32) => |octets| octets.last_chunk().map_or(0, |octets| i16::from_le_bytes(*octets)),
             (FLOAT, 32) => {
                 |octets| octets.first_chunk().map_or(0, |octets| (f32::from_le_bytes(*octets) * 32_767.0) as i16)
             }
+            (FLOAT, 64) => {
+                |octets| octets.first_chunk().map_or(0, |octets| (f64::from_le_bytes(*octets) * 32_767.0) as i16)
+            }
             (MU_LAW, 8) => |octets| octets.first().copied().map_or(0, from_mu_law),
             (A_LAW, 8) => |octets| octets.first().copied().map_or(0, from_a_law),
             (kind, bits) => return Err(format!("WAV of the kind {kind} with {bits} bits cannot be read")),
         };
-        if !(1..=8).contains(&self.channels) || !(1_000..=192_000).contains(&self.rate) {
-            return Err(format!("WAV with {} channels at {} Hz cannot be read", self.channels, self.rate));
+        if !(1..=8).contains(&channels) || !(1_000..=192_000).contains(&rate) {
+            return Err(format!("WAV with {channels} channels at {rate} Hz cannot be read"));
         }
-        let width = usize::from(self.bits / 8);
-        let samples = content.chunks_exact(width * self.channels).map(|frame| {
-            let sum: i32 = frame.chunks_exact(width).map(|sample| i32::from(decode(sample))).sum();
-            // The mean of values of 16 bits has 16 bits.
-            (sum / self.channels as i32) as i16
-        });
-        Ok(Audio { rate: self.rate, samples: samples.collect() })
+        let width = bits as usize / 8;
+        Ok(Self { channels: channels as i32, width, frame: width * channels as usize, decode, rate })
     }
 }
 
@@ -152,6 +188,49 @@ mod tests {
         let mut file = header(22_050, u32::MAX - 36).to_vec();
         file.extend([1, 0, 2, 0, 3]);
         assert_eq!(read(&file).unwrap().samples, [1, 2]);
+    }
+
+    #[test]
+    fn a_stream_that_nobody_completed_is_read_to_its_end() {
+        let mut file = header(8_000, 0).to_vec();
+        file[4..8].fill(0);
+        file.extend([1, 0, 2, 0]);
+        assert_eq!(read(&file).unwrap().samples, [1, 2]);
+        file[4] = 36;
+        assert!(read(&file).unwrap().samples.is_empty());
+    }
+
+    #[test]
+    fn samples_of_24_bits_floats_and_the_extensible_format_are_read() {
+        let of = |kind: u16, bits: u16, extension: &[u8], samples: &[u8]| {
+            let length = 16 + extension.len() as u32;
+            let mut file = header(8_000, 0)[..16].to_vec();
+            file.extend(length.to_le_bytes());
+            file.extend([kind.to_le_bytes(), [1, 0]].concat());
+            file.extend([8_000_u32, 8_000 * u32::from(bits) / 8].map(u32::to_le_bytes).concat());
+            file.extend([(bits / 8).to_le_bytes(), bits.to_le_bytes()].concat());
+            file.extend(extension);
+            file.extend(b"data");
+            file.extend((samples.len() as u32).to_le_bytes());
+            file.extend(samples);
+            read(&file).map(|audio| audio.samples)
+        };
+        assert_eq!(of(PCM, 24, &[], &[9, 1, 0, 9, 0xff, 0xff]), Ok(vec![1, -1]));
+        assert_eq!(
+            of(FLOAT, 32, &[], &[0.5_f32, 9.0, f32::NAN].map(f32::to_le_bytes).concat()),
+            Ok(vec![16_383, 32_767, 0])
+        );
+        assert_eq!(of(FLOAT, 64, &[], &(-0.5_f64).to_le_bytes()), Ok(vec![-16_383]));
+        let mut extension = vec![22, 0, 16, 0, 4, 0, 0, 0];
+        extension.extend(PCM.to_le_bytes());
+        extension.extend(b"\x00\x00\x00\x00\x10\x00\x80\x00\x00\xaa\x00\x38\x9b\x71");
+        assert_eq!(of(EXTENSIBLE, 16, &extension, &[1, 0, 2, 0]), Ok(vec![1, 2]));
+        assert!(of(EXTENSIBLE, 16, &extension[..8], &[1, 0]).unwrap_err().contains("cut off"));
+    }
+
+    #[test]
+    fn the_length_is_known_before_the_samples_are_decoded() {
+        assert_eq!(open(&write(8_000, &[0; 20_000])).unwrap().seconds(), 2);
     }
 
     #[test]

@@ -49,7 +49,7 @@ fn words(text: &str) -> String {
 #[test]
 fn a_sentence_is_recognised_without_a_repetition() {
     let Some(folder) = models(&[ENGLISH, VOICE]) else { return };
-    let models = Models::open(&folder).unwrap();
+    let models = Models::open(&folder).0;
     let options = Options { language: Some("en-US".to_owned()), ..Options::default() };
     for text in ["I lost my credit card yesterday.", "Can you repeat that, please?", "Please cancel my subscription."] {
         let found = models.recognise(&speech(&folder, text), &options).unwrap();
@@ -61,7 +61,7 @@ fn a_sentence_is_recognised_without_a_repetition() {
 #[test]
 fn spoken_digits_become_a_number() {
     let Some(folder) = models(&[ENGLISH, VOICE]) else { return };
-    let models = Models::open(&folder).unwrap();
+    let models = Models::open(&folder).0;
     let options = Options { language: Some("en".to_owned()), digits: true, ..Options::default() };
     let found = models.recognise(&speech(&folder, "My order number is four seven one nine two."), &options).unwrap();
     assert!(found.text.contains("47192"), "{found:?}");
@@ -70,14 +70,14 @@ fn spoken_digits_become_a_number() {
 #[test]
 fn silence_has_no_words() {
     let Some(folder) = models(&[ENGLISH]) else { return };
-    let found = Models::open(&folder).unwrap().recognise(&[0.0; 32_000], &Options::default()).unwrap();
+    let found = Models::open(&folder).0.recognise(&[0.0; 32_000], &Options::default()).unwrap();
     assert_eq!(found.text, "", "{found:?}");
 }
 
 #[test]
 fn the_language_is_found() {
     let Some(folder) = models(&[ALL_LANGUAGES, VOICE]) else { return };
-    let models = Models::open(&folder).unwrap();
+    let models = Models::open(&folder).0;
     let found =
         models.recognise(&speech(&folder, "The internet connection is not working."), &Options::default()).unwrap();
     assert_eq!(found.language, "en", "{found:?}");

@@ -4,23 +4,29 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
 use tandem_speech_server::http::Server;
-use tandem_speech_server::http::engines::{Energy, Engines, Speak};
+use tandem_speech_server::http::engines::{Energy, Engines, Speak, Speech};
 use tandem_speech_server::recognise::{Options, Recognise, RecogniseError, Transcript, wav};
 use tandem_speech_server::voice;
+use tandem_test_support::wait_for_blocking;
 use tungstenite::client::IntoClientRequest as _;
 use tungstenite::{Message, WebSocket};
 
 const KEY: &str = "a key for tests";
 
-/// Answers with the length and the options of the audio.
-struct StandIn;
+/// Answers with the length and the options of the audio. With the hint `wait`, only when nobody holds the lock.
+#[derive(Default)]
+struct StandIn {
+    gate: Mutex<()>,
+    /// Number of recognitions.
+    count: AtomicUsize,
+}
 
 impl Recognise for StandIn {
     fn languages(&self) -> Vec<String> {
@@ -40,6 +46,10 @@ impl Recognise for StandIn {
 
     fn recognise(&self, audio: &[f32], options: &Options) -> Result<Transcript, RecogniseError> {
         self.can(options.language.as_deref())?;
+        self.count.fetch_add(1, Ordering::SeqCst);
+        if options.hints == ["wait"] {
+            drop(self.gate.lock().unwrap());
+        }
         assert!(options.hints != ["panic"], "a test of a model that fails");
         let tenths = audio.len() / 1_600;
         let text =
@@ -48,8 +58,10 @@ impl Recognise for StandIn {
     }
 }
 
-/// Says one piece of a hundred samples for each word.
-struct Clicks;
+/// Says one piece of a hundred samples for each word. `endless` is a text without an end: when nobody takes its speech any more,
+/// the value drops its sender.
+#[derive(Default)]
+struct Clicks(Mutex<Option<mpsc::Sender<()>>>);
 
 impl Speak for Clicks {
     fn name(&self) -> String {
@@ -60,35 +72,39 @@ impl Speak for Clicks {
         22_050
     }
 
-    fn speak(
-        &self,
-        text: &str,
-        _options: &voice::Options,
-        audio: &mut dyn FnMut(&[i16]) -> ControlFlow<()>,
-    ) -> Result<(), String> {
-        for word in text.split_whitespace() {
-            if word == "fail" {
-                return Err("the voice has failed".to_owned());
-            }
-            if audio(&[word.len() as i16; 100]).is_break() {
-                break;
-            }
+    fn begin(self: Arc<Self>, text: &str, _options: &voice::Options) -> Result<Box<Speech>, String> {
+        let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+        if words == ["endless"] {
+            let sender = self.0.lock().unwrap().take();
+            return Ok(Box::new(std::iter::repeat_with(move || {
+                let _ = &sender;
+                Ok::<_, String>(vec![1_i16; 10_000])
+            })));
         }
-        Ok(())
+        Ok(Box::new(words.into_iter().map(|word| match word.as_str() {
+            "fail" => Err("the voice has failed".to_owned()),
+            word => Ok(vec![word.len() as i16; 100]),
+        })))
     }
 }
 
-fn server() -> SocketAddr {
+/// A server with so many threads for the models, and its stand-ins.
+fn server_with(threads: usize) -> (SocketAddr, Arc<StandIn>, Arc<Clicks>) {
+    let (recogniser, voice) = (Arc::<StandIn>::default(), Arc::<Clicks>::default());
     let engines = Engines {
-        recogniser: Arc::new(StandIn),
-        voices: vec![Arc::new(Clicks)],
+        recogniser: recogniser.clone(),
+        voices: vec![voice.clone()],
         activity: Arc::new(Energy),
         turns: None,
     };
-    let server = Server::bind(SocketAddr::from(([127, 0, 0, 1], 0)), engines, 2, Some(KEY.to_owned())).unwrap();
+    let server = Server::bind(SocketAddr::from(([127, 0, 0, 1], 0)), engines, threads, Some(KEY.to_owned())).unwrap();
     let address = server.address().unwrap();
     thread::spawn(move || server.run());
-    address
+    (address, recogniser, voice)
+}
+
+fn server() -> SocketAddr {
+    server_with(2).0
 }
 
 /// Sends octets and reads until the server closes the connection.
@@ -193,12 +209,70 @@ fn wrong_texts_are_errors() {
         ("{", 400),
         (r#"{"input":"a","voice":"nobody"}"#, 400),
         (r#"{"input":"a","response_format":"mp3"}"#, 400),
+        (r#"{"input":"a","stream_format":"sse"}"#, 400),
+        (r#"{"input":"a","sample_rate":4000}"#, 400),
+        (r#"{"input":"a","speed":0}"#, 400),
+        (r#"{"voice":"clicks"}"#, 400),
         (r#"{"input":"fail"}"#, 500),
         (&long, 413),
     ] {
-        let (status, _) = exchange(address, &request("POST", "/v1/audio/speech", "", body.as_bytes()));
+        let (status, answer) = exchange(address, &request("POST", "/v1/audio/speech", "", body.as_bytes()));
         assert_eq!(status, expected, "{body}");
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        assert!(answer["error"]["message"].as_str().is_some_and(|message| !message.is_empty()), "{answer}");
     }
+}
+
+/// Asks for the speech of a text and reads the begin of the answer.
+fn begin_to_speak(address: SocketAddr, text: &str) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let body = format!(r#"{{"input":"{text}"}}"#);
+    stream.write_all(&request("POST", "/v1/audio/speech", "", body.as_bytes())).unwrap();
+    let mut octets = [0; 12];
+    stream.read_exact(&mut octets).unwrap();
+    (stream, String::from_utf8_lossy(&octets).into_owned())
+}
+
+#[test]
+fn a_text_whose_client_is_slow_keeps_no_thread_and_ends_when_the_client_leaves() {
+    let (address, _, voice) = server_with(1);
+    let (sender, ended) = mpsc::channel();
+    *voice.0.lock().unwrap() = Some(sender);
+    let (slow, status) = begin_to_speak(address, "endless");
+    assert_eq!(status, "HTTP/1.1 200");
+    // The only thread of the models also serves others.
+    let file = wav::write(8_000, &[0; 16_000]);
+    assert_eq!(transcribe(address, &[("file", &file)]).0, 200);
+    assert_eq!(begin_to_speak(address, "one").1, "HTTP/1.1 200");
+    assert_eq!(ended.try_recv(), Err(mpsc::TryRecvError::Empty));
+    drop(slow);
+    assert_eq!(ended.recv_timeout(Duration::from_secs(20)), Err(mpsc::RecvTimeoutError::Disconnected));
+}
+
+#[test]
+fn more_texts_at_a_time_than_64_are_refused() {
+    let (address, ..) = server_with(1);
+    let speaking: Vec<_> = (0..64).map(|_| begin_to_speak(address, "endless")).collect();
+    assert!(speaking.iter().all(|(_, status)| status == "HTTP/1.1 200"));
+    assert_eq!(begin_to_speak(address, "one").1, "HTTP/1.1 429");
+}
+
+#[test]
+fn a_recording_whose_client_has_left_is_not_recognised_further() {
+    let (address, recogniser, _) = server_with(1);
+    let gate = recogniser.gate.lock().unwrap();
+    let file = wav::write(8_000, &[0; 100 * 8_000]);
+    let body = form(&[("file", &file), ("prompt", b"wait")]);
+    let mut client = TcpStream::connect(address).unwrap();
+    client.write_all(&request("POST", "/v1/audio/transcriptions", "multipart/form-data; boundary=b", &body)).unwrap();
+    let is_begun = || (recogniser.count.load(Ordering::SeqCst) == 1).then_some(());
+    wait_for_blocking(Duration::from_secs(20), Duration::from_millis(5), "the first window", is_begun);
+    drop(client);
+    drop(gate);
+    let short = wav::write(8_000, &[0; 8_000]);
+    assert_eq!(transcribe(address, &[("file", &short)]).0, 200);
+    assert_eq!(recogniser.count.load(Ordering::SeqCst), 2);
 }
 
 #[test]
@@ -223,7 +297,7 @@ fn requests_need_the_key_and_come_from_no_web_page() {
 #[test]
 fn only_a_loopback_address_is_served() {
     let engines =
-        Engines { recogniser: Arc::new(StandIn), voices: Vec::new(), activity: Arc::new(Energy), turns: None };
+        Engines { recogniser: Arc::<StandIn>::default(), voices: Vec::new(), activity: Arc::new(Energy), turns: None };
     assert!(Server::bind(SocketAddr::from(([0, 0, 0, 0], 0)), engines, 1, None).is_err());
 }
 
@@ -309,6 +383,81 @@ fn words_before_the_end_are_not_final() {
         (Some(false), Some(false)),
         "{result}"
     );
+}
+
+#[test]
+fn ten_calls_with_one_thread_all_get_words_before_the_end() {
+    let (address, recogniser, _) = server_with(1);
+    let gate = recogniser.gate.lock().unwrap();
+    let mut sockets: Vec<Socket> = (0..10).map(|_| listen(address, &format!("{QUERY}&keyterm=wait"))).collect();
+    for socket in &mut sockets {
+        send(socket, 200, false);
+        send(socket, 800, true);
+        // The answer comes when the audio has been heard.
+        socket.send(Message::Ping(Vec::new().into())).unwrap();
+        while !matches!(socket.read().unwrap(), Message::Pong(_)) {}
+    }
+    drop(gate);
+    for socket in &mut sockets {
+        assert_eq!(receive(socket)["is_final"], false);
+    }
+}
+
+#[test]
+fn the_steps_between_words_before_the_end_grow_with_the_utterance() {
+    let (address, recogniser, _) = server_with(1);
+    let mut socket = listen(address, QUERY);
+    send(&mut socket, 200, false);
+    for _ in 0..135 {
+        send(&mut socket, 200, true);
+        // One after the other, so that no job is still running when the next one is due.
+        socket.send(Message::Ping(Vec::new().into())).unwrap();
+        while !matches!(socket.read().unwrap(), Message::Pong(_)) {}
+    }
+    let count = recogniser.count.load(Ordering::SeqCst);
+    assert!((10..=20).contains(&count), "{count} recognitions in 27 s");
+}
+
+#[test]
+fn samples_that_are_split_between_messages_are_joined() {
+    let mut socket = listen(server(), "encoding=linear16&sample_rate=8000");
+    let tone = |n: usize| if n % 4 < 2 { 8_000_i16 } else { -8_000 };
+    let audio: Vec<u8> = (0..8_000).flat_map(|n| tone(n).to_le_bytes()).chain([0; 8_001]).collect();
+    for piece in audio.chunks(33) {
+        socket.send(Message::binary(piece.to_vec())).unwrap();
+    }
+    let result = receive_final(&mut socket);
+    let duration = result["duration"].as_f64().unwrap();
+    assert!((1.2..1.5).contains(&duration), "{result}");
+}
+
+#[test]
+fn messages_that_are_not_understood_are_reported_and_have_no_effect() {
+    let mut socket = listen(server(), QUERY);
+    for (text, words) in [("{", "not JSON"), (r#"{"type":"Sing"}"#, "type"), ("[]", "type")] {
+        socket.send(Message::text(text)).unwrap();
+        let message = receive(&mut socket);
+        assert_eq!(message["type"], "Error");
+        assert!(message["description"].as_str().unwrap().contains(words), "{message}");
+    }
+    socket.send(Message::text(r#"{"type":"Finalize"}"#)).unwrap();
+    assert_eq!(receive(&mut socket)["from_finalize"], true);
+}
+
+#[test]
+fn the_end_of_a_connection_has_a_message_with_the_reason() {
+    let mut socket = listen(server(), QUERY);
+    socket.send(Message::binary(vec![0xff; 2 << 20])).unwrap();
+    let close = loop {
+        if let Message::Close(close) = socket.read().unwrap() {
+            break close.unwrap();
+        }
+    };
+    assert_eq!(u16::from(close.code), 1009);
+    let mut socket = listen(server(), QUERY);
+    socket.close(None).unwrap();
+    assert!(matches!(socket.read(), Ok(Message::Close(_))));
+    assert!(matches!(socket.read(), Err(tungstenite::Error::ConnectionClosed)));
 }
 
 #[test]

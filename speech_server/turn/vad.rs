@@ -82,9 +82,10 @@ impl Vad {
         for sample in samples {
             self.samples.push(f32::from(*sample) / 32_768.0);
             if self.samples.len() == size {
-                probabilities.push(self.decide()?);
-                // The end of this window is the context of the next one.
+                let found = self.decide();
+                // The end of this window is the context of the next one, also if the network failed.
                 self.samples.drain(..self.window);
+                probabilities.push(found?);
             }
         }
         Ok(probabilities)
@@ -100,7 +101,12 @@ impl Vad {
         self.state = vec![0.0; STATE];
         let [probability, state] = result?;
         let probability = probability.into_tensor::<f32>().and_then(|tensor| tensor.into_data().first().copied());
-        let state = state.into_tensor::<f32>().map(|tensor| tensor.into_data()).filter(|state| state.len() == STATE);
+        // One value that is no number would stay in the state for ever.
+        let probability = probability.filter(|probability| probability.is_finite());
+        let state = state
+            .into_tensor::<f32>()
+            .map(|tensor| tensor.into_data())
+            .filter(|state| state.len() == STATE && state.iter().all(|value| value.is_finite()));
         let (Some(probability), Some(state)) = (probability, state) else {
             return Err("the network gave no probability".to_owned());
         };

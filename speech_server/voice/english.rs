@@ -1,6 +1,10 @@
 //! Writes out what a text for the phone has in symbols: times, dates, amounts, telephone numbers, addresses, codes. espeak-ng
 //! reads plain numbers and words well; it would read an e-mail address as one word and a code as one large number.
 
+mod figures;
+
+use figures::{amount, date, large_amount, quantity, time};
+
 /// Words after which a number is read digit by digit.
 const BEFORE_CODES: &[&str] = &[
     "account",
@@ -140,6 +144,11 @@ fn write_out_line(line: &str) -> String {
             rest = rest.get(count..).unwrap_or_default();
             continue;
         }
+        if let Some((text, count)) = large_amount(rest) {
+            words.push(text);
+            rest = rest.get(count..).unwrap_or_default();
+            continue;
+        }
         rest = after;
         // A dash between spaces is a pause.
         if matches!(*token, "-" | "--" | "\u{2014}") {
@@ -220,7 +229,7 @@ fn core_in_words(core: &str, before: &[String], next: &str) -> String {
     if let Some(address) = web_address(core) {
         return address;
     }
-    if let Some(amount) = amount(core, next) {
+    if let Some(amount) = amount(core) {
         return amount;
     }
     if let Some(date) = date(core) {
@@ -438,123 +447,6 @@ fn web_address(core: &str) -> Option<String> {
     Some(address_part(rest.trim_end_matches('/')))
 }
 
-/// Thousands without their commas: `1,200`.
-fn whole(text: &str) -> Option<String> {
-    let mut groups = text.split(',');
-    let first = groups.next()?;
-    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
-    let is_grouped = is_digits(first) && groups.all(|group| group.len() == 3 && is_digits(group));
-    (is_grouped && (!text.contains(',') || first.len() <= 3)).then(|| text.replace(',', ""))
-}
-
-/// `$5.99`, `€20`, `$3` before `million`.
-fn amount(core: &str, next: &str) -> Option<String> {
-    let (sign, rest) = core.strip_prefix('-').map_or(("", core), |rest| ("minus ", rest));
-    let (unit, one, small, rest) = if let Some(rest) = rest.strip_prefix('$') {
-        ("dollars", "dollar", "cents", rest)
-    } else if let Some(rest) = rest.strip_prefix('\u{20ac}').or_else(|| rest.strip_suffix('\u{20ac}')) {
-        ("euros", "euro", "cents", rest)
-    } else {
-        ("pounds", "pound", "pence", rest.strip_prefix('\u{a3}')?)
-    };
-    let (large, cents) = rest.split_once('.').unwrap_or((rest, ""));
-    let large = whole(large)?;
-    let is_scale =
-        matches!(next.trim_end_matches(['.', ',', '!', '?']), "million" | "billion" | "thousand" | "trillion");
-    if is_scale {
-        // The unit comes after the next word: `3 million dollars`. The next word is a token of its own, so the unit stays in front.
-        return Some(format!("{sign}{large}{}", if cents.is_empty() { String::new() } else { format!(".{cents}") }));
-    }
-    let unit = if large == "1" { one } else { unit };
-    match cents {
-        "" | "00" => Some(format!("{sign}{large} {unit}")),
-        cents if cents.len() == 2 && cents.bytes().all(|c| c.is_ascii_digit()) => {
-            let cents = cents.trim_start_matches('0');
-            Some(if large == "0" {
-                format!("{sign}{cents} {small}")
-            } else {
-                format!("{sign}{large} {unit} and {cents} {small}")
-            })
-        }
-        _ => None,
-    }
-}
-
-/// `2026-11-27` and `11/27/2026` become `November 27th, 2026`.
-fn date(core: &str) -> Option<String> {
-    let parse = |text: &str, longest: usize| {
-        let is_digits = (1..=longest).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_digit());
-        text.parse::<usize>().ok().filter(|_| is_digits)
-    };
-    let (year, month, day) = if let [year, month, day] = core.split('-').collect::<Vec<_>>().as_slice() {
-        (*year, parse(month, 2)?, parse(day, 2)?)
-    } else if let [month, day, year] = core.split('/').collect::<Vec<_>>().as_slice() {
-        (*year, parse(month, 2)?, parse(day, 2)?)
-    } else {
-        return None;
-    };
-    parse(year, 4).filter(|_| year.len() == 4)?;
-    let month = MONTHS.get(month.checked_sub(1)?)?;
-    let ending = match day {
-        1 | 21 | 31 => "st",
-        2 | 22 => "nd",
-        3 | 23 => "rd",
-        4..=30 => "th",
-        _ => return None,
-    };
-    Some(format!("{month} {day}{ending}, {}", number(year, &[])))
-}
-
-/// `5:00`, `5:05pm`, `17:30`.
-fn time(core: &str, next: &str) -> Option<String> {
-    let lower = core.to_lowercase();
-    let half = ["am", "pm"].into_iter().find(|half| lower.ends_with(half));
-    let clock = half.map_or(lower.as_str(), |half| lower.strip_suffix(half).unwrap_or_default());
-    let half_word = half.map(|half| format!(" {}", half.to_uppercase())).unwrap_or_default();
-    let is_hour = |text: &str| matches!(text.len(), 1 | 2) && text.parse::<u32>().is_ok_and(|hour| hour <= 24);
-    let Some((hour, minute)) = clock.split_once(':') else {
-        return (half.is_some() && is_hour(clock)).then(|| format!("{clock}{half_word}"));
-    };
-    if !is_hour(hour) || minute.len() != 2 || !minute.parse::<u32>().is_ok_and(|minute| minute < 60) {
-        return None;
-    }
-    let hour = if hour.len() == 2 { hour.trim_start_matches('0') } else { hour };
-    let hour = if hour.is_empty() { "0" } else { hour };
-    let next = next.to_lowercase();
-    let has_half = half.is_some() || ["am", "pm", "a.m", "p.m"].iter().any(|half| next.starts_with(half));
-    let minute = match minute {
-        "00" if has_half => String::new(),
-        "00" if hour.parse::<u32>().is_ok_and(|hour| hour > 12) => " hundred".to_owned(),
-        "00" => " o'clock".to_owned(),
-        minute => minute.strip_prefix('0').map_or_else(|| format!(" {minute}"), |minute| format!(" oh {minute}")),
-    };
-    Some(format!("{hour}{minute}{half_word}"))
-}
-
-/// A number with a unit, a sign or thousands: `15%`, `5km`, `-3.5`, `1,200`.
-fn quantity(core: &str) -> Option<String> {
-    let (sign, rest) = core.strip_prefix('-').map_or(("", core), |rest| ("minus ", rest));
-    let end = rest.find(|c: char| !c.is_ascii_digit() && !matches!(c, ',' | '.')).unwrap_or(rest.len());
-    let (figure, unit) = rest.split_at_checked(end)?;
-    let (large, fraction) = figure.split_once('.').map_or((figure, None), |(large, fraction)| (large, Some(fraction)));
-    let large = whole(if large.is_empty() { "0" } else { large })?;
-    let fraction = match fraction {
-        Some(fraction) if !fraction.is_empty() && fraction.bytes().all(|c| c.is_ascii_digit()) => {
-            format!(".{fraction}")
-        }
-        Some(_) => return None,
-        None => String::new(),
-    };
-    if figure.is_empty() {
-        return None;
-    }
-    let unit = match unit {
-        "" => String::new(),
-        unit => format!(" {}", UNITS.iter().find(|(short, _)| *short == unit)?.1),
-    };
-    Some(format!("{sign}{large}{fraction}{unit}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -637,6 +529,8 @@ mod tests {
             ("$1,200.00", "1200 dollars"),
             ("\u{20ac}20, 20\u{20ac}", "20 euros, 20 euros"),
             ("$0.50", "50 cents"),
+            ("$3 million, or \u{20ac}1.5 billion.", "3 million dollars, or 1.5 billion euros."),
+            ("$x million", "dollars x million"),
             ("15% of 5km at -3.5 °C", "15 percent of 5 kilometers at minus 3.5 degrees Celsius"),
             ("1,200 people", "1200 people"),
             ("9-5", "9 to 5"),

@@ -12,21 +12,37 @@ use super::VoiceError;
 const PROGRAM: &str = "espeak-ng";
 /// The time for one text. A text of 16 KiB takes less than 0.2 s.
 const TIME: Duration = Duration::from_secs(10);
+/// The most processes for one text. A line that espeak-ng cannot read takes two processes for each doubling of the number of lines.
+const MOST_PROCESSES: u32 = 100;
 /// The largest output in octets. One character of the text becomes a few octets.
 const LARGEST_OUTPUT: u64 = 1024 * 1024;
 
 /// Returns the phonemes (IPA) of each line. A line contains no line break.
 pub(super) fn phonemes(voice: &str, lines: &[&str]) -> Result<Vec<String>, VoiceError> {
-    let output = run(voice, &lines.join("\n"))?;
+    let mut processes = MOST_PROCESSES;
+    let mut run = |text: &str| {
+        processes = processes.checked_sub(1).ok_or_else(|| {
+            VoiceError::Espeak(format!("{PROGRAM} cannot read many parts of the text: is its voice `{voice}` right?"))
+        })?;
+        run(voice, text)
+    };
+    of_each(&mut run, lines)
+}
+
+/// espeak-ng can split a line, or have no words for one. Then the halves of the lines are read alone, down to this line.
+fn of_each(run: &mut dyn FnMut(&str) -> Result<String, VoiceError>, lines: &[&str]) -> Result<Vec<String>, VoiceError> {
+    let output = run(&lines.join("\n"))?;
     let found: Vec<String> = output.lines().filter(|line| !line.trim().is_empty()).map(clean).collect();
     if found.len() == lines.len() {
         return Ok(found);
     }
-    // espeak-ng has split a line, or has no words for one. Then each line needs a process of its own.
-    lines
-        .iter()
-        .map(|line| Ok(run(voice, line)?.lines().map(clean).collect::<Vec<_>>().join(" ").trim().to_owned()))
-        .collect()
+    if lines.len() < 2 {
+        return Ok(vec![found.join(" ").trim().to_owned()]);
+    }
+    let (first, second) = lines.split_at(lines.len() / 2);
+    let mut found = of_each(run, first)?;
+    found.extend(of_each(run, second)?);
+    Ok(found)
 }
 
 /// Removes the marks of a change of the language: `(en)`.
@@ -127,6 +143,20 @@ mod tests {
             assert!(found[0].contains("wˈʌn") && found[0].contains("tˈuː"), "{found:?}");
             assert_eq!(found[2], "θɹˈiː");
         }
+    }
+
+    #[test]
+    fn one_line_that_espeak_cannot_say_takes_few_processes() {
+        let mut count = 0;
+        let mut run = |text: &str| {
+            count += 1;
+            Ok(text.replace('-', ""))
+        };
+        let mut lines = vec!["one"; 1_000];
+        lines[700] = "-";
+        let found = of_each(&mut run, &lines).unwrap();
+        assert_eq!((found.len(), found[700].as_str(), found[999].as_str()), (1_000, "", "one"));
+        assert!(count <= 21, "{count}");
     }
 
     #[test]

@@ -14,10 +14,9 @@ mod kokoro;
 pub(crate) mod network;
 mod onnx;
 mod piper;
-mod resample;
 
 use std::fmt;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Deref};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +24,8 @@ use std::time::Duration;
 use clauses::Clause;
 use kokoro::{Kokoro, Speaker};
 use piper::Piper;
-use resample::Resampler;
+
+use crate::resample::Resampler;
 
 /// The longest text of one call, in octets.
 pub const LONGEST_TEXT: usize = 16 * 1024;
@@ -143,33 +143,10 @@ impl Voice {
         options: &Options,
         mut audio: impl FnMut(&[i16]) -> ControlFlow<()>,
     ) -> Result<(), VoiceError> {
-        if text.len() > LONGEST_TEXT {
-            return Err(VoiceError::TooLong(text.len()));
-        }
-        let written = if self.is_english() { english::write_out(text) } else { text.to_owned() };
-        let clauses = clauses::split(&written);
-        if clauses.is_empty() {
-            return Ok(());
-        }
-        let lines: Vec<&str> = clauses.iter().map(|clause| clause.text.as_str()).collect();
-        let phonemes = espeak::phonemes(&self.espeak_voice, &lines)?;
-        let rate = options.rate.unwrap_or(self.rate).clamp(8_000, 48_000);
-        let resampler = Resampler::new(self.rate, rate);
-        let speed = if options.speed.is_finite() { options.speed.clamp(0.25, 4.0) } else { 1.0 };
-        let pause = options.pause.as_secs_f32().min(5.0) / speed;
-        let mut silence = 0.0;
-        for chunk in chunks(&clauses, &phonemes) {
-            let Some(spoken) = self.speak_chunk(&chunk.phonemes, speed)? else { continue };
-            let converted = match &resampler {
-                Some(resampler) => resampler.convert(&spoken),
-                None => spoken,
-            };
-            let mut samples = vec![0; (silence * rate as f32) as usize];
-            samples.extend(converted.iter().map(|sample| (sample * 32_767.0) as i16));
-            if audio(&samples).is_break() {
-                return Ok(());
+        for samples in Speech::begin(self, text, options)? {
+            if audio(&samples?).is_break() {
+                break;
             }
-            silence = if chunk.ends_sentence { pause } else { pause / 3.0 };
         }
         Ok(())
     }
@@ -192,6 +169,72 @@ impl Voice {
             *sample *= gain;
         }
         Ok(Some(samples))
+    }
+}
+
+/// The speech of a text: the samples of one sentence after the other. Each is made when it is taken. `V` is a [`Voice`] behind a
+/// reference or an `Arc`.
+pub struct Speech<V> {
+    voice: V,
+    chunks: std::vec::IntoIter<Chunk>,
+    resampler: Option<Resampler>,
+    rate: u32,
+    speed: f32,
+    /// The silence after a sentence, in s.
+    pause: f32,
+    /// The silence before the next samples, in s.
+    silence: f32,
+}
+
+impl<V: Deref<Target = Voice>> Speech<V> {
+    /// Makes the phonemes of a text.
+    ///
+    /// # Errors
+    /// The text is too long, or espeak-ng is missing.
+    pub fn begin(voice: V, text: &str, options: &Options) -> Result<Self, VoiceError> {
+        if text.len() > LONGEST_TEXT {
+            return Err(VoiceError::TooLong(text.len()));
+        }
+        let written = if voice.is_english() { english::write_out(text) } else { text.to_owned() };
+        let clauses = clauses::split(&written);
+        let lines: Vec<&str> = clauses.iter().map(|clause| clause.text.as_str()).collect();
+        let phonemes = if lines.is_empty() { Vec::new() } else { espeak::phonemes(&voice.espeak_voice, &lines)? };
+        let rate = options.rate.unwrap_or(voice.rate).clamp(8_000, 48_000);
+        let speed = if options.speed.is_finite() { options.speed.clamp(0.25, 4.0) } else { 1.0 };
+        Ok(Self {
+            chunks: chunks(&clauses, &phonemes).into_iter(),
+            resampler: Resampler::new(voice.rate, rate),
+            rate,
+            speed,
+            pause: options.pause.as_secs_f32().min(5.0) / speed,
+            silence: 0.0,
+            voice,
+        })
+    }
+
+    fn samples(&mut self, chunk: &Chunk) -> Result<Option<Vec<i16>>, VoiceError> {
+        let Some(spoken) = self.voice.speak_chunk(&chunk.phonemes, self.speed)? else { return Ok(None) };
+        let spoken = match &self.resampler {
+            Some(resampler) => resampler.convert(&spoken),
+            None => spoken,
+        };
+        let mut samples = vec![0; (self.silence * self.rate as f32) as usize];
+        samples.extend(spoken.iter().map(|sample| (sample * 32_767.0) as i16));
+        self.silence = if chunk.ends_sentence { self.pause } else { self.pause / 3.0 };
+        Ok(Some(samples))
+    }
+}
+
+impl<V: Deref<Target = Voice>> Iterator for Speech<V> {
+    type Item = Result<Vec<i16>, VoiceError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while let Some(chunk) = self.chunks.next() {
+            if let Some(found) = self.samples(&chunk).transpose() {
+                return Some(found);
+            }
+        }
+        None
     }
 }
 
