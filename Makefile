@@ -65,7 +65,7 @@ run:
 release:
 	@scripts/release.sh
 
-# The packages of a release, in target/packages: Debian package, tarball, SBOM, SHA256SUMS. A quarter of an hour with two cores.
+# The packages of a release, in target/packages: Debian packages, tarball, SBOM, SHA256SUMS. Twenty-five minutes with two cores.
 package:
 	@scripts/package.sh all
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes the software bill of materials of the program `tandem` to standard output: CycloneDX 1.5, JSON.
+"""Writes the software bill of materials of a program to standard output: CycloneDX 1.5, JSON.
 
-    packaging/sbom.py [--target TRIPLE] [--features NAMES] [--offline] > tandem.cdx.json
+    packaging/sbom.py [--package tandem] [--target TRIPLE] [--features NAMES] [--offline] > tandem.cdx.json
 
 The components are the crates that the program contains (normal dependencies) or that built it (build dependencies), for one
 target. Crates that only tests use, or that only a feature adds which is off, are not listed: `cargo tree` says which crates the
@@ -20,7 +20,6 @@ import uuid
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PROGRAM = "tandem"
 CRATES_IO = "registry+https://github.com/rust-lang/crates.io-index"
 
 
@@ -38,9 +37,9 @@ def checksums():
         return {(crate["name"], crate["version"]): crate["checksum"] for crate in tomllib.load(lock)["package"] if "checksum" in crate}
 
 
-def used(options, edges):
+def used(program, options, edges):
     """Name and version of each crate of the program. `cargo metadata` alone would also list what other members of the workspace add."""
-    lines = output("cargo", "tree", "--package", PROGRAM, "--edges", edges, "--prefix", "none", "--format", "{p}", *options).splitlines()
+    lines = output("cargo", "tree", "--package", program, "--edges", edges, "--prefix", "none", "--format", "{p}", *options).splitlines()
     # Such as: serde v1.0.228 (proc-macro) (*)
     return {(line.split()[0], line.split()[1].removeprefix("v")) for line in lines if line.strip()}
 
@@ -95,6 +94,7 @@ def moment():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--package", default="tandem", help="the package of the program (default: %(default)s)")
     parser.add_argument("--target", default=None, help="default: this machine's")
     parser.add_argument("--features", default="", help="Cargo features of the build, in addition to the default ones")
     parser.add_argument("--offline", action="store_true", help="use only crates that are on this machine")
@@ -102,11 +102,11 @@ def main():
     target = arguments.target or host()
     options = ["--locked"] + (["--features", arguments.features] if arguments.features else []) + (["--offline"] if arguments.offline else [])
     metadata = json.loads(output("cargo", "metadata", "--format-version", "1", "--filter-platform", target, *options))
-    contained, needed = used(["--target", target, *options], "normal"), used(["--target", target, *options], "normal,build")
+    contained, needed = (used(arguments.package, ["--target", target, *options], edges) for edges in ("normal", "normal,build"))
 
     packages = {package["id"]: package for package in metadata["packages"]}
     nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
-    program = next(id for id in metadata["workspace_members"] if packages[id]["name"] == PROGRAM)
+    program = next(id for id in metadata["workspace_members"] if packages[id]["name"] == arguments.package)
     crates = sorted((id for id in nodes if id != program and key(packages[id]) in needed), key=lambda id: key(packages[id]))
     sums = checksums()
     components = [component(packages[id], sums, key(packages[id]) in contained) for id in crates]

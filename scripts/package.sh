@@ -1,14 +1,14 @@
 #!/bin/sh
 # Builds the packages of a release: what `make package` calls.
 #
-#   scripts/package.sh deb        the Debian package
-#   scripts/package.sh tarball    the program with its documentation, unit and example configuration
-#   scripts/package.sh sbom       the software bill of materials (CycloneDX, JSON)
+#   scripts/package.sh deb        the Debian packages: tandem, and tandem-speech
+#   scripts/package.sh tarball    both programs with the documentation, unit and example configuration
+#   scripts/package.sh sbom       the software bill of materials of each program (CycloneDX, JSON)
 #   scripts/package.sh all        all three, and SHA256SUMS
 #
-# The files are in target/packages, or in the directory OUT. The program is built with the profile `dist` of Cargo.toml.
-# TANDEM_BINARY=PATH packs that program and builds nothing. The same commit and the same compiler give the same files: times are
-# SOURCE_DATE_EPOCH, or the time of the last commit.
+# The files are in target/packages, or in the directory OUT. The programs are built with the profile `dist` of Cargo.toml.
+# TANDEM_BINARY=PATH and SPEECH_BINARY=PATH each pack that program and do not build it. The same commit and the same compiler give the
+# same files: times are SOURCE_DATE_EPOCH, or the time of the last commit.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -29,25 +29,32 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 name=tandem-$version-${host%%-*}-linux
 mkdir -p "$out"
 
-# The program, stripped, at $built/tandem.
+# Both programs, stripped, at $built/tandem and $built/tandem-speech.
+programs() {
+    # Paths of this machine are not in the programs: another directory gives the same files.
+    for each in "$PWD=/tandem" "$target=/tandem/target" "${CARGO_HOME:-$HOME/.cargo}=/cargo"; do
+        RUSTFLAGS="${RUSTFLAGS:-} --remap-path-prefix=$each"
+        CFLAGS="${CFLAGS:-} -ffile-prefix-map=$each"
+    done
+    export RUSTFLAGS CFLAGS CXXFLAGS="${CXXFLAGS:-} $CFLAGS"
+    # Two commands: one command would give both programs the features of the crates that either of them uses.
+    program tandem tandem "${TANDEM_BINARY:-}"
+    program tandem-speech-server tandem-speech "${SPEECH_BINARY:-}"
+}
+
+# program PACKAGE NAME PATH: without a PATH, builds the package.
 program() {
-    if [ -n "${TANDEM_BINARY:-}" ]; then
+    if [ -n "$3" ]; then
         mkdir -p "$built"
-        strip -o "$built/tandem" "$TANDEM_BINARY"
-        chmod 755 "$built/tandem"
+        strip -o "$built/$2" "$3"
+        chmod 755 "$built/$2"
     else
         scripts/packages.sh demo
-        # Paths of this machine are not in the program: another directory gives the same file.
-        for each in "$PWD=/tandem" "$target=/tandem/target" "${CARGO_HOME:-$HOME/.cargo}=/cargo"; do
-            RUSTFLAGS="${RUSTFLAGS:-} --remap-path-prefix=$each"
-            CFLAGS="${CFLAGS:-} -ffile-prefix-map=$each"
-        done
-        export RUSTFLAGS CFLAGS CXXFLAGS="${CXXFLAGS:-} $CFLAGS"
-        cargo build --locked --profile dist --package tandem
+        cargo build --locked --profile dist --package "$1"
     fi
 }
 
-# Man pages and completions at $extra, written by the program itself.
+# Man pages and completions at $extra, written by the program tandem itself.
 extras() {
     rm -rf "$extra"
     mkdir -p "$extra/man" "$extra/completions"
@@ -60,14 +67,16 @@ extras() {
 
 deb() {
     case $(cargo-deb --version 2>/dev/null) in *$CARGO_DEB) ;; *) cargo install --locked --force --version "$CARGO_DEB" cargo-deb ;; esac
-    cargo deb --package tandem --profile dist --no-build --no-strip --output "$out/"
+    for package in tandem tandem-speech-server; do
+        cargo deb --package "$package" --profile dist --no-build --no-strip --output "$out/"
+    done
 }
 
 tarball() {
     stage=$(mktemp -d)
     trap 'rm -rf "$stage"' EXIT
     root=$stage/$name
-    install -D -m 755 "$built/tandem" "$root/bin/tandem"
+    install -D -m 755 -t "$root/bin" "$built/tandem" "$built/tandem-speech"
     install -D -m 644 packaging/debian/tandem.toml "$root/etc/tandem.toml"
     install -m 644 tandem.example.toml "$root/etc/tandem.example.toml"
     install -D -m 644 packaging/debian/tandem.service "$root/lib/systemd/system/tandem.service"
@@ -90,10 +99,11 @@ tarball() {
 
 sbom() {
     packaging/sbom.py --target "$host" >"$out/tandem-$version.cdx.json"
+    packaging/sbom.py --target "$host" --package tandem-speech-server >"$out/tandem-speech-$version.cdx.json"
 }
 
 if [ "$what" != sbom ]; then
-    program
+    programs
     extras
 fi
 case $what in

@@ -363,6 +363,45 @@ fn each_crate_uses_only_crates_below_it() {
 }
 
 #[test]
+fn the_server_contains_no_crate_of_the_program_for_speech() {
+    let lock: toml::Table = fs::read_to_string(root().join("Cargo.lock")).unwrap().parse().unwrap();
+    // The dependencies in Cargo.lock are those of all features, of all computers and of the tests: `NAME` or `NAME VERSION`.
+    let mut dependencies = Vec::new();
+    for package in lock["package"].as_array().unwrap() {
+        let used = package.get("dependencies").and_then(|list| list.as_array()).into_iter().flatten();
+        let used = used.filter_map(|text| text.as_str()?.split(' ').next());
+        dependencies.extend(used.map(|used| (package["name"].as_str().unwrap_or_default(), used)));
+    }
+    let mut contained = vec!["tandem"];
+    let mut done = 0;
+    while let Some(name) = contained.get(done).copied() {
+        done += 1;
+        for (_, used) in dependencies.iter().filter(|(user, _)| *user == name) {
+            if !contained.contains(used) {
+                contained.push(used);
+            }
+        }
+    }
+    let is_known = dependencies.iter().any(|(user, _)| *user == "rten");
+    assert!(contained.len() > 100 && is_known, "is the test still looking in the right place?");
+    let of_speech = |name: &str| ["tandem-speech-server", "rayon", "ureq"].contains(&name) || name.starts_with("rten");
+    contained.retain(|name| of_speech(name));
+    assert!(contained.is_empty(), "only the program tandem-speech may use these crates: {contained:?}");
+}
+
+#[test]
+fn the_build_of_the_container_gets_each_crate() {
+    let ignored = fs::read_to_string(root().join("packaging/container/Containerfile.dockerignore")).unwrap();
+    for folder in CRATES.iter().chain(&["src", "tests", "benches"]) {
+        let top = folder.split('/').next().unwrap_or_default();
+        assert!(
+            ignored.lines().any(|line| line.strip_prefix('!') == Some(top)),
+            "Containerfile.dockerignore lacks !{top}"
+        );
+    }
+}
+
+#[test]
 fn documents_name_existing_files() {
     let mut documents = Vec::new();
     for place in DOCUMENTS {
