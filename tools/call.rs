@@ -19,6 +19,7 @@ mod script;
 pub(crate) mod steps;
 pub(crate) mod target;
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +34,7 @@ use tandem_http::{Client, NetworkPolicy};
 use tandem_media as media;
 use tandem_sip::EndCause;
 use tandem_speech::recognise::Recogniser;
-use tandem_speech::{LocalSpeech, Voice};
+use tandem_speech::{LocalSpeech, SpeechConfig, Stt, Tts, Voice};
 use tokio::signal::unix::{self, SignalKind};
 use tokio::time::Instant;
 
@@ -46,6 +47,7 @@ use problems::{Informant, Server};
 use steps::{Expectation, Sound, Step, Steps};
 use tandem_cli::ask::Console;
 use tandem_cli::paint::harmless_json;
+use tandem_cli::speech::{INSTALL, Installed};
 use tandem_cli::{Failure, Source};
 use target::{Called, Route, Target};
 
@@ -63,7 +65,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// step is --expect, the phone hangs up after this step.
 ///
 /// If there is no step and the command runs in a terminal, you can type. Digits are sent as DTMF, a line of text is
-/// spoken, and Ctrl-C hangs up.
+/// spoken, and Ctrl-C hangs up. The phone recognises and speaks with the engines of [speech]. Without engines there, it
+/// uses the models of `tandem speech install`.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -149,12 +152,17 @@ async fn call(arguments: Arguments, config: Config, source: Source) -> Result<()
     let client = Client::new(NetworkPolicy { allow_networks: config.webhooks.allow_networks.clone() }, CONNECT)
         .map_err(|error| Failure::Environment(error.into()))?;
     let local = LocalSpeech::new(&client).map_err(|error| Failure::Environment(error.into()))?;
-    let recogniser = Recogniser::new(config.speech.clone(), client.clone(), Default::default()).with_local(&local);
     let steps = arguments.steps.0.clone();
+    let typing = steps.is_empty() && !arguments.json && std::io::stdin().is_terminal();
     let wants_words = |step: &Step| matches!(step, Step::Expect(Expectation { what: Sound::Words(_), .. }));
+    let needs_words = arguments.hear || steps.iter().any(wants_words);
+    let needs_voice = typing || steps.iter().any(|step| matches!(step, Step::Say(_)));
+    let installed = Installed::on_this_machine(config.speech.models.as_deref());
+    let speech = engines(&config.speech, installed, needs_words, needs_voice);
+    let recogniser = Recogniser::new(speech.clone(), client.clone(), Default::default()).with_local(&local);
     if let Some(step) = steps.iter().find(|step| wants_words(step)).filter(|_| recogniser.is_off()) {
         return Err(input(format!(
-            "{step}: words need a speech-to-text engine, and none is configured; set [speech] stt, or expect speech or a tone"
+            "{step}: words need a speech-to-text engine: run `{INSTALL}`, or set [speech] stt, or expect speech or a tone"
         )));
     }
     if let Some(step) = steps.iter().find(|step| step.expected_problem().is_some() && !target.own) {
@@ -162,8 +170,8 @@ async fn call(arguments: Arguments, config: Config, source: Source) -> Result<()
             "{step}: only calls to the server of this configuration have known problems; see --config"
         )));
     }
-    let voice = Voice::new(config.speech.clone(), config.data_dir.join("cache/speech"), client, Default::default());
-    let voice = Arc::new(voice.with_local(&config.speech, &local));
+    let voice = Voice::new(speech.clone(), config.data_dir.join("cache/speech"), client, Default::default());
+    let voice = Arc::new(voice.with_local(&speech, &local));
     let steps = prepare(steps, &voice).await?;
     target.check_open()?;
 
@@ -178,7 +186,6 @@ async fn call(arguments: Arguments, config: Config, source: Source) -> Result<()
     conversation.record = arguments.record.clone();
     conversation.keeps_listening = arguments.hear;
     conversation.listen_with(player);
-    let typing = steps.is_empty() && !arguments.json;
     let keyboard = if typing { Keyboard::open() } else { None };
     let seconds = arguments.timeout.or(keyboard.is_none().then_some(DEFAULT_TIMEOUT_SECONDS));
     if let Some(seconds) = seconds {
@@ -213,7 +220,21 @@ async fn call(arguments: Arguments, config: Config, source: Source) -> Result<()
         say!("{}", harmless_json(&format!("{report:#}")));
     }
     conversation.phone.stop().await;
+    local.stop().await;
     verdict
+}
+
+/// Returns the speech engines of this phone: the configured ones. If the call needs an engine that is not configured, it is the
+/// one of this machine. An agent understands the natural voice better than espeak-ng.
+fn engines(configured: &SpeechConfig, installed: Installed, needs_words: bool, needs_voice: bool) -> SpeechConfig {
+    let mut speech = configured.clone();
+    if needs_words && speech.stt == Stt::Off && installed.recognises() {
+        speech.stt = Stt::Local;
+    }
+    if needs_voice && speech.tts == Tts::Espeak && installed.speaks() {
+        speech.tts = Tts::Local;
+    }
+    speech
 }
 
 /// Returns the result of the call. The result determines the exit code of the command.
@@ -311,5 +332,24 @@ pub(crate) fn accounts(config: &Config) -> Vec<Account> {
         // The result is empty if no server has created an account. In this case no server requests credentials.
         true => tandem_app::first_account(&config.data_dir).into_iter().collect(),
         false => config.accounts.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_phone_uses_the_speech_of_this_machine_if_the_call_needs_it_and_the_configuration_has_none() {
+        let all = Installed { program: true, recognition: true, voice: true };
+        let none = Installed { program: false, recognition: false, voice: false };
+        let of = |stt, tts| SpeechConfig { stt, tts, ..SpeechConfig::default() };
+        let url = || Stt::Http("http://127.0.0.1:1/v1/audio/transcriptions".parse().unwrap());
+        let (default, local) = (of(Stt::Off, Tts::Espeak), of(Stt::Local, Tts::Local));
+        assert_eq!(engines(&default, all, true, true), local);
+        assert_eq!(engines(&default, all, false, false), default);
+        assert_eq!(engines(&default, none, true, true), default);
+        assert_eq!(engines(&of(url(), Tts::Off), all, true, true), of(url(), Tts::Off));
+        assert_eq!(engines(&local, none, true, true), local, "an error says what is missing");
     }
 }

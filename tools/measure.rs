@@ -20,6 +20,7 @@ use tandem_cli::paint::harmless_json;
 use tandem_cli::{Failure, say, say_error};
 use tandem_config::Config;
 use tandem_media as media;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::call::CallPlace;
 use crate::call::phone::{Invitation, Phone};
@@ -27,7 +28,11 @@ use crate::call::target::{Called, Route};
 use mouth::Mouth;
 use questions::Questions;
 use report::Report;
-use talk::Talk;
+use talk::{Measured, Over, Talk};
+use waveform::Answer;
+
+/// Pause between two calls.
+const BETWEEN_CALLS: Duration = Duration::from_millis(500);
 
 /// Call a voice agent, ask recorded questions, and measure its answers at the phone
 ///
@@ -35,7 +40,8 @@ use talk::Talk;
 /// questions, interrupts long answers, and measures the waveforms at the phone: from the end of a question to the first
 /// word of the answer, and from the beginning of an interruption to silence. The times include the network and the jitter
 /// buffer of the phone. The method uses the energy of the sounds relative to the noise of the line, so it works with every
-/// voice. A phrase such as "One moment." counts as the first word.
+/// voice. A phrase such as "One moment." counts as the first word. Ctrl-C hangs up, and the report has the measurements so
+/// far.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -79,8 +85,9 @@ Examples:
   tandem measure agent sip:bot@pbx.example --questions recordings
   tandem measure agent 600 --noise -50 --echo 25    a loudspeaker in a noisy room
 
-Exit codes: 0 the agent answered all questions; 1 it did not, or the arguments
-are wrong; 2 nobody answered the call, or no server was found.";
+Exit codes: 0 the agent answered all questions; 1 it did not, or spoke before the
+end of a question, or the arguments are wrong; 2 nobody answered a call, no server
+was found, or Ctrl-C.";
 
 /// Makes the calls, and reports the measurements.
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -102,18 +109,44 @@ pub(crate) async fn ask_one(uri: &str, ports: &str) -> anyhow::Result<Option<usi
     let included = Questions::included()?;
     let questions = Questions { short: included.short.into_iter().take(1).collect(), ..Questions::default() };
     let ports = ports.parse().map_err(|why: String| anyhow!(why))?;
-    let mut phone = Phone::start([127, 0, 0, 1].into(), ports).await?;
-    let invitation = Invitation {
-        uri: uri.to_owned(),
-        from: "+15557654321".to_owned(),
-        sip_call_id: format!("{:032x}", rand::random::<u128>()),
-        credentials: None,
-    };
-    let tap = phone.call(invitation, media::Tracks::Both)?;
-    let mut talk = Talk::begin(phone, tap, Mouth::new(None, None)).await?;
-    let measured = talk.measure(&questions, 0, |_| {}).await;
-    talk.end().await;
-    Ok(measured.answers.first().and_then(|(_, answer)| *answer))
+    let phone = Phone::start([127, 0, 0, 1].into(), ports).await?;
+    let caller = Caller { uri, from: "+15557654321", credentials: None };
+    let (measured, _) = caller.call(phone, Mouth::new(None, None), None, &questions, 0, |_| {}).await?;
+    Ok(measured.answers.first().and_then(|(_, answer)| match answer {
+        Answer::After(ms) => Some(*ms),
+        Answer::Early | Answer::Missing => None,
+    }))
+}
+
+/// The two ends of the calls.
+struct Caller<'a> {
+    uri: &'a str,
+    from: &'a str,
+    credentials: Option<(tandem_sip::Credentials, String)>,
+}
+
+impl Caller<'_> {
+    /// Makes one call. Returns its measurements, and why it was over before its end.
+    async fn call(
+        &self,
+        mut phone: Phone,
+        mouth: Mouth,
+        interrupts: Option<&mut Signal>,
+        questions: &Questions,
+        number: usize,
+        progress: impl FnMut(String),
+    ) -> anyhow::Result<(Measured, Option<Over>)> {
+        let invitation = Invitation {
+            uri: self.uri.to_owned(),
+            from: self.from.to_owned(),
+            sip_call_id: format!("{:032x}", rand::random::<u128>()),
+            credentials: self.credentials.clone(),
+        };
+        let tap = phone.call(invitation, media::Tracks::Both)?;
+        let mut talk = Talk::begin(phone, tap, mouth, interrupts).await?;
+        let measured = talk.measure(questions, number, progress).await;
+        Ok((measured, talk.end().await))
+    }
 }
 
 async fn measure(arguments: Arguments, config: Config, questions: Questions) -> Result<(), Failure> {
@@ -128,39 +161,54 @@ async fn measure(arguments: Arguments, config: Config, questions: Questions) -> 
     let ports: media::PortRange =
         arguments.place.ports.parse().map_err(|why| Failure::Input(anyhow!("--ports: {why}")))?;
     target.check_open()?;
+    let mut interrupts = signal(SignalKind::interrupt()).map_err(|error| Failure::Environment(error.into()))?;
+    let caller = Caller { uri: &target.uri, from: &arguments.from, credentials };
     let print = |line: String| if arguments.json { say_error!("{line}") } else { say!("{line}") };
     let mut report = Report::new(&target.uri, arguments.noise, arguments.echo);
-    for call in 0..usize::from(arguments.calls) {
-        print(format!("call {} of {} to {}", call + 1, arguments.calls, target.uri));
-        let mut phone = Phone::start(target.source(), ports).await.map_err(Failure::Environment)?;
-        let invitation = Invitation {
-            uri: target.uri.clone(),
-            from: arguments.from.clone(),
-            sip_call_id: format!("{:032x}", rand::random::<u128>()),
-            credentials: credentials.clone(),
-        };
-        let tap = phone.call(invitation, media::Tracks::Both).map_err(Failure::Environment)?;
-        let mouth = Mouth::new(arguments.noise.map(f32::from), arguments.echo.map(f32::from));
-        let mut talk = Talk::begin(phone, tap, mouth).await.map_err(Failure::Environment)?;
-        let measured = talk.measure(&questions, call, print).await;
-        talk.end().await;
-        report.add(measured);
-        if call + 1 < usize::from(arguments.calls) {
+    // A failure of a later call must not lose the measurements of the calls before it.
+    let mut failure = None;
+    for number in 0..usize::from(arguments.calls) {
+        if number > 0 {
             // The far end may still release the former call.
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            tokio::time::sleep(BETWEEN_CALLS).await;
+        }
+        print(format!("call {} of {} to {}", number + 1, arguments.calls, target.uri));
+        let mouth = Mouth::new(arguments.noise.map(f32::from), arguments.echo.map(f32::from));
+        let outcome = match Phone::start(target.source(), ports).await {
+            Ok(phone) => caller.call(phone, mouth, Some(&mut interrupts), &questions, number, print).await,
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok((measured, over)) => {
+                report.add(measured);
+                if over == Some(Over::Interrupted) {
+                    failure = Some(anyhow!("stopped in call {} of {}", number + 1, arguments.calls));
+                    break;
+                }
+            }
+            Err(error) => {
+                failure = Some(error);
+                break;
+            }
         }
     }
-    match arguments.json {
-        true => say!("{}", harmless_json(&format!("{:#}", report.json()))),
-        false => say!("\n{}", report.table()),
+    if report.calls() > 0 {
+        match arguments.json {
+            true => say!("{}", harmless_json(&format!("{:#}", report.json()))),
+            false => say!("\n{}", report.table()),
+        }
     }
-    match report.missing() {
-        0 if report.questions() == 0 => {
+    verdict(&report, failure)
+}
+
+/// Returns the result of the command, after its report.
+fn verdict(report: &Report, failure: Option<anyhow::Error>) -> Result<(), Failure> {
+    match (failure, report.faults()) {
+        (Some(error), _) => Err(Failure::Environment(error)),
+        (None, Some(faults)) => Err(Failure::Input(anyhow!("{faults}"))),
+        (None, None) if report.questions() == 0 => {
             Err(Failure::Environment(anyhow!("nothing was measured: this machine was too slow")))
         }
-        0 => Ok(()),
-        missing => {
-            Err(Failure::Input(anyhow!("the agent did not answer {missing} of {} questions", report.questions())))
-        }
+        (None, None) => Ok(()),
     }
 }

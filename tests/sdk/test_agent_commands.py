@@ -5,6 +5,8 @@ import json
 import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -12,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from harness import local_speech
 from harness.models import Engines
 from harness.phone import free_port
 from harness.server import ROOT, binary
 from harness.skips import OPTIONAL
 from harness.waiting import wait_for
+from harness.webapp import WebApp
 
 STORY = "There was a very long story that went on and on without any end in sight of the people who heard it. " * 4
 
@@ -37,13 +41,21 @@ def fresh(engines):
 
 
 @pytest.fixture(scope="module")
-def server(start_tandem, engines):
+def webapp():
+    app = WebApp()
+    yield app
+    app.stop()
+
+
+@pytest.fixture(scope="module")
+def server(start_tandem, engines, webapp):
     return start_tandem(f"""
 {engines.speech}[[agents]]
 name = "shop"
 prompt = "You answer the phone."
 first_message = "Good morning."
 model = {{ url = "{engines.model.url}/v1" }}
+tools = ["hang_up"]
 [[numbers]]
 number = "600"
 account = "acme"
@@ -56,6 +68,10 @@ twiml = '<Response><Say>Hello.</Say><Pause length="120"/></Response>'
 number = "602"
 account = "acme"
 twiml = "<Response><Reject/></Response>"
+[[numbers]]
+number = "603"
+account = "acme"
+voice_url = "{webapp.url}/once"
 """)
 
 
@@ -86,10 +102,13 @@ def test_answers_and_interruptions_are_measured_at_the_phone(server, tmp_path):
     report = json.loads(out)
     answers, stops = report["end_of_question_to_first_word_ms"], report["interruption_to_silence_ms"]
     assert code == 0, error
-    assert (answers["n"], report["questions_without_answer"]) == (3, 0)
+    # A busy machine may not measure a recording.
+    unmeasured = report["recordings_not_measured"]
+    assert 3 - unmeasured <= answers["n"] <= 3 and report["questions_without_answer"] == 0, report
     # The pause after a whole sentence is 200 ms. An answer needs some time more, even from engines that take none.
     assert answers["min"] >= 200, report
-    assert stops["n"] + report["interruptions_of_silence"] + report["interruptions_ignored"] + report["recordings_not_measured"] == 1, report
+    interruptions = (stops or {"n": 0})["n"] + report["interruptions_of_silence"] + report["interruptions_ignored"]
+    assert 1 - unmeasured <= interruptions <= 1, report
     assert "place" in error and "answer after" in error
 
 
@@ -108,6 +127,44 @@ def test_an_agent_that_does_not_answer_is_a_failure(server, tmp_path):
     assert (code, "was not answered" in error) == (2, True), error
     code, _, error = measure(server, "600", "--questions", tmp_path / "none")
     assert (code, "--questions" in error) == (1, True), error
+
+
+def test_an_agent_that_hangs_up_leaves_the_other_questions_without_an_answer(server, engines, tmp_path):
+    asked = questions(tmp_path / "asked", "hours", "place", "repair")
+    answers = iter(["From nine to six.", [("hang_up", {})]])
+    engines.model.answer = lambda messages: next(answers, "Goodbye.")
+    code, out, error = measure(server, "600", "--questions", asked, "--json")
+    report = json.loads(out)
+    results = {one["question"]: one["result"] for one in report["measurements"]}
+    assert (code, results["hours"], results["repair"]) == (1, "answered", "missing"), out + error
+    # A call that is over is no fault of this machine.
+    assert (report["recordings_not_measured"], report["questions_not_asked"]) == (0, 0), report
+    assert "the agent has hung up" in error, error
+
+
+def test_a_later_call_that_nobody_answers_does_not_lose_the_measurements_before_it(server, webapp, tmp_path):
+    documents = iter(['<Connect><Agent name="shop"/></Connect>'])
+    webapp.on("/once", lambda: (f"<Response>{next(documents, '<Reject/>')}</Response>", {"Content-Type": "text/xml"}))
+    asked = questions(tmp_path / "asked", "place")
+    code, out, error = measure(server, "603", "--questions", asked, "--calls", "3", "--json")
+    report = json.loads(out)
+    assert (code, report["calls"], report["end_of_question_to_first_word_ms"]["n"]) == (2, 1, 1), out + error
+    assert "was not answered" in error, error
+
+
+def test_ctrl_c_hangs_up_and_reports_the_measurements_so_far(server, tmp_path):
+    asked = questions(tmp_path / "asked", "hours", "place", "repair")
+    command = [binary(), "measure", "agent", "600", "--server", server.sip, "--config", server.data / "tandem.toml", "--questions", asked]
+    process = subprocess.Popen([*map(str, command), "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while "answer after" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    out, error = process.communicate(timeout=20)
+    report = json.loads(out)
+    assert (process.returncode, report["questions_not_asked"]) == (2, 2), out + error
+    assert report["end_of_question_to_first_word_ms"]["n"] == 1, report
+    # The agent does not wait for a caller who has gone.
+    wait_for("the end of the call", lambda: server.metric("tandem_live_legs") == 0)
 
 
 def start(*arguments, cwd, http, environment=None):
@@ -150,6 +207,29 @@ def test_one_command_starts_an_agent_with_a_model_of_the_environment(engines, tm
         end(started)
 
 
+def test_a_port_in_use_that_the_user_has_chosen_is_reported_before_the_model_is_asked(engines, tmp_path):
+    taken = socket.create_server(("127.0.0.1", 0))
+    used, sip = taken.getsockname()[1], free_port()
+    try:
+        code, _, error = tandem(
+            "dev", "--agent", "p", "--model", f"{engines.model.url}/v1", "--sip-port", sip, "--http-port", used, cwd=tmp_path)
+    finally:
+        taken.close()
+    assert (code, f"cannot listen on 127.0.0.1:{used}" in error, "--http-port 8081" in error) == (2, True, True), error
+    assert engines.model.asked == []
+
+
+def test_a_model_that_the_server_does_not_have_is_named_with_those_that_it_has(engines, tmp_path):
+    engines.model.fault.kind = 404
+    code, _, error = tandem("dev", "--agent", "p", "--model", f"{engines.model.url}/v1#huge", cwd=tmp_path)
+    assert (code, "its models are stand-in" in error) == (2, True), error
+    code, _, error = tandem("dev", "--agent", "p", "--model", f"{engines.model.url}#huge", cwd=tmp_path)
+    assert code == 2 and "the base URL of most servers ends with /v1" in error, error
+    engines.model.fault.kind = "garbage"
+    code, _, error = tandem("dev", "--agent", "p", "--model", f"{engines.model.url}/v1#huge", cwd=tmp_path)
+    assert code == 2 and "something else than a stream of chat completions" in error, error
+
+
 def test_without_a_model_the_command_says_what_to_start(tmp_path):
     code, _, error = tandem("dev", "--agent", "p", "--model", "http://127.0.0.1:9/v1", cwd=tmp_path)
     assert (code, "nothing listens there" in error) == (2, True), error
@@ -176,7 +256,7 @@ def test_speech_runs_the_program_with_its_arguments_and_exit_code(tmp_path):
     code, out, _ = speech("--help", path=path)
     assert code == 0 and "tandem speech install de" in out, out
     code, _, error = speech("list", path="/nowhere")
-    assert code == 2 and "cargo build --release -p tandem-speech-server" in error and len(error.splitlines()) == 1, error
+    assert code == 2 and "cargo install --path speech_server" in error and len(error.splitlines()) == 1, error
 
 
 def test_the_example_looks_up_an_order_with_its_tool(engines, tmp_path):
@@ -207,20 +287,12 @@ def test_the_example_looks_up_an_order_with_its_tool(engines, tmp_path):
         shop.wait()
 
 
-def models_of_this_machine():
-    """The directory of the models for speech, if this machine has them and the program."""
-    home = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share")
-    folder = Path(os.environ.get("TANDEM_SPEECH_MODELS") or home / "tandem/speech")
-    has_all = all((folder / name).is_dir() for name in ("whisper-tiny.en", "piper-en_US-joe-medium"))
-    return folder if has_all and (binary().parent / "tandem-speech").exists() else None
-
-
 @pytest.mark.parametrize("speech", ["stand-ins", "models of this machine"])
 def test_the_first_block_of_the_page_about_agents_answers_a_call(engines, tmp_path, speech):
     page = (ROOT / "docs/agents.md").read_text()
     block = re.search(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[1]
     assert 'stt = "local"' in block and 'tts = "local"' in block and "http://127.0.0.1:11434/v1" in block
-    models, environment = models_of_this_machine(), {}
+    models, environment = local_speech.models(), {}
     if speech == "stand-ins":
         block = block.replace('stt = "local"', f'stt = "{engines.ears.url}/v1/audio/transcriptions"')
         block = block.replace('tts = "local"', f'tts = "{engines.voice.url}/v1/audio/speech"')

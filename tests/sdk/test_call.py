@@ -105,7 +105,9 @@ def test_an_unknown_number_is_reported_with_the_existing_numbers(call):
     assert code == 1 and "404" in said and "600, 601, 602, 603" in said, said
 
 
-def test_expected_words_need_an_engine_and_a_call_needs_a_server(call, server):
+def test_expected_words_need_an_engine_and_a_call_needs_a_server(call, server, tmp_path, monkeypatch):
+    # A machine that has models for speech uses them.
+    monkeypatch.setenv("TANDEM_SPEECH_MODELS", str(tmp_path))
     code, report, said = call("602", "--expect", "words:good morning")
     assert (code, report) == (1, None) and "[speech] stt" in said
     nobody = f"127.0.0.1:{free_port()}"

@@ -7,11 +7,12 @@ use bytes::Bytes;
 use tandem_media as media;
 use tandem_sip as sip;
 use tandem_speech::recognise;
+use tokio::signal::unix::Signal;
 use tokio::time::{Instant, timeout_at};
 
 use super::mouth::{FRAME, Mouth, Said};
 use super::questions::{Questions, Recording};
-use super::waveform::{self, RATE, Sound, Stop, sounds};
+use super::waveform::{self, Answer, RATE, Sound, Stop, sounds};
 use crate::call::phone::{Input, Phone};
 
 /// Maximum time until the call is answered.
@@ -50,32 +51,62 @@ const MAX_FRAMES: usize = 20 * 60 * 50;
 /// The measurements of one call.
 #[derive(Debug, Default)]
 pub(super) struct Measured {
-    /// Each question with the time to the first word of its answer, in ms.
-    pub(super) answers: Vec<(String, Option<usize>)>,
+    /// Each question with its answer. A question after the far end has hung up has no answer.
+    pub(super) answers: Vec<(String, Answer)>,
     /// Each interruption with what the far end did.
     pub(super) stops: Vec<(String, Stop)>,
     /// The number of recordings that were not found in the sent audio, because this machine was too slow.
     pub(super) unmeasured: usize,
+    /// The number of questions that were not asked, because this phone has ended the call.
+    pub(super) not_asked: usize,
+}
+
+/// The reason why a call is over.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Over {
+    /// The far end has hung up.
+    HungUp,
+    /// The call has its maximum length.
+    TooLong,
+    /// The user wants to stop.
+    Interrupted,
+}
+
+impl std::fmt::Display for Over {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::HungUp => "the agent has hung up",
+            Self::TooLong => "the call has its maximum length of 20 minutes",
+            Self::Interrupted => "stopped",
+        })
+    }
 }
 
 /// A call that was answered.
-pub(super) struct Talk {
-    pub(super) phone: Phone,
+pub(super) struct Talk<'a> {
+    phone: Phone,
     tap: media::TapReader,
     writer: media::StreamWriter,
     mouth: Mouth,
     received: Vec<i16>,
-    has_ended: bool,
+    /// The user's wish to stop.
+    interrupts: Option<&'a mut Signal>,
+    over: Option<Over>,
 }
 
-impl Talk {
+impl<'a> Talk<'a> {
     /// Waits for the answer of a call. Without an answer, the phone cancels the call and stops.
     ///
     /// # Errors
     /// Returns the reason why nobody answered.
-    pub(super) async fn begin(mut phone: Phone, mut tap: media::TapReader, mouth: Mouth) -> anyhow::Result<Self> {
+    pub(super) async fn begin(
+        mut phone: Phone,
+        mut tap: media::TapReader,
+        mouth: Mouth,
+        mut interrupts: Option<&'a mut Signal>,
+    ) -> anyhow::Result<Self> {
         let mut has_ended = false;
-        let writer = match await_answer(&mut phone, &mut tap, &mut has_ended).await {
+        let writer = match await_answer(&mut phone, &mut tap, &mut interrupts, &mut has_ended).await {
             Ok(()) => phone.feed(Duration::from_secs(1))?,
             Err(why) => {
                 if !has_ended {
@@ -85,7 +116,7 @@ impl Talk {
                 return Err(why);
             }
         };
-        let mut talk = Self { phone, tap, writer, mouth, received: Vec::new(), has_ended };
+        let mut talk = Self { phone, tap, writer, mouth, received: Vec::new(), interrupts, over: None };
         (0..AHEAD).for_each(|_| talk.write());
         Ok(talk)
     }
@@ -105,19 +136,30 @@ impl Talk {
         let long = questions.long.iter().map(|question| (question, true));
         let mut interruptions = call * questions.long.len();
         for (question, is_long) in short.chain(long) {
-            let Some(said) = self.say(question).await else {
-                if self.has_ended {
-                    break;
+            let said = self.say(question).await;
+            let answer = match (said, self.over) {
+                (Some(said), _) => self.answer(said).await,
+                (None, Some(Over::HungUp)) => Answer::Missing,
+                (None, Some(over)) => {
+                    progress(line(&question.name, &format!("not asked: {over}")));
+                    measured.not_asked += 1;
+                    continue;
                 }
-                progress(line(&question.name, UNMEASURED));
-                measured.unmeasured += 1;
-                continue;
+                (None, None) => {
+                    progress(line(&question.name, UNMEASURED));
+                    measured.unmeasured += 1;
+                    continue;
+                }
             };
-            let answer = self.answer(said).await;
-            let text = answer.map_or("no answer".to_owned(), |ms| format!("answer after {ms} ms"));
+            let text = match (answer, self.over) {
+                (Answer::After(ms), _) => format!("answer after {ms} ms"),
+                (Answer::Early, _) => "the agent spoke before the end of the question".to_owned(),
+                (Answer::Missing, Some(over)) => format!("no answer: {over}"),
+                (Answer::Missing, None) => "no answer".to_owned(),
+            };
             progress(line(&question.name, &text));
             measured.answers.push((question.name.clone(), answer));
-            if is_long && answer.is_some() && !questions.stops.is_empty() {
+            if is_long && answer != Answer::Missing && !questions.stops.is_empty() {
                 let stop = questions.stops.get(interruptions % questions.stops.len());
                 if let Some(stop) = stop {
                     self.interrupt(stop, interruptions, &mut measured, &mut progress).await;
@@ -126,25 +168,21 @@ impl Talk {
             }
             self.await_quiet().await;
         }
-        let wanted = questions.short.len() + questions.long.len();
-        // The questions after a hang-up have no answer.
-        let asked = measured.answers.len() + measured.unmeasured;
-        let rest = (asked..wanted).map(|_| ("(the agent hung up)".to_owned(), None));
-        measured.answers.extend(rest);
         measured
     }
 
-    /// Hangs up, and stops the phone.
-    pub(super) async fn end(mut self) {
-        if !self.has_ended {
+    /// Hangs up, and stops the phone. Returns why the call was over before.
+    pub(super) async fn end(mut self) -> Option<Over> {
+        if self.over != Some(Over::HungUp) {
             leave(&mut self.phone).await;
         }
         self.phone.close();
         self.phone.stop().await;
+        self.over
     }
 
-    /// Returns the time from the end of a question to the first word of the answer, in ms.
-    async fn answer(&mut self, said: Said) -> Option<usize> {
+    /// Waits for the answer to a question.
+    async fn answer(&mut self, said: Said) -> Answer {
         self.await_sound(said.ended, ANSWER_MS).await;
         waveform::answer_after(&sounds(&self.received), said.ended, said.ended + ANSWER_MS)
     }
@@ -160,8 +198,11 @@ impl Talk {
         let wait = SPOKEN_MS + number * 137 % SPREAD_MS;
         self.run_until(self.now() + wait).await;
         let Some(said) = self.say(recording).await else {
-            measured.unmeasured += 1;
-            return progress(line(&recording.name, UNMEASURED));
+            let Some(over) = self.over else {
+                measured.unmeasured += 1;
+                return progress(line(&recording.name, UNMEASURED));
+            };
+            return progress(line(&recording.name, &format!("not measured: {over}")));
         };
         let until = said.ended + STOP_MS;
         let is_over = |sounds: &[Sound], now: usize| {
@@ -216,7 +257,7 @@ impl Talk {
         while self.now() < limit {
             // The search can cost more than the duration of a frame, so not every frame has one.
             self.run_until(self.now() + SEARCH_MS).await;
-            if self.has_ended {
+            if self.over.is_some() {
                 return;
             }
             let from = self.received.len().saturating_sub(RECENT * RATE);
@@ -232,17 +273,18 @@ impl Talk {
         }
     }
 
-    /// Handles events until the next frame of both directions. Returns false if the call has ended.
+    /// Handles events until the next frame of both directions. Returns false if the call is over.
     async fn next_frame(&mut self) -> bool {
-        while !self.has_ended {
+        while self.over.is_none() {
             tokio::select! {
                 input = self.phone.inputs.recv() => match input {
                     Some(Input::Sip(sip::Event::Offered { sdp, .. })) => self.phone.answer_offer(sdp.as_deref()),
                     Some(Input::Sip(sip::Event::RefreshDue { .. })) => self.phone.refresh(),
                     Some(Input::Sip(sip::Event::Referred { .. })) => self.phone.refuse_transfer(),
-                    Some(Input::Sip(sip::Event::Ended { .. })) | None => self.has_ended = true,
+                    Some(Input::Sip(sip::Event::Ended { .. })) | None => self.over = Some(Over::HungUp),
                     Some(_) => {}
                 },
+                () = interrupted(&mut self.interrupts) => self.over = Some(Over::Interrupted),
                 frame = self.tap.next() => match frame {
                     Some(frame) => {
                         let samples = recognise::samples(&frame);
@@ -256,10 +298,12 @@ impl Talk {
                         self.received.extend(&samples);
                         self.mouth.handle_received(&samples);
                         self.write();
-                        self.has_ended |= self.received.len() >= MAX_FRAMES * FRAME;
+                        if self.received.len() >= MAX_FRAMES * FRAME {
+                            self.over = Some(Over::TooLong);
+                        }
                         return true;
                     }
-                    None => self.has_ended = true,
+                    None => self.over = Some(Over::HungUp),
                 },
             }
         }
@@ -278,12 +322,28 @@ impl Talk {
     }
 }
 
+/// Completes when the user wants to stop.
+async fn interrupted(interrupts: &mut Option<&mut Signal>) {
+    match interrupts {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
 /// Waits for the answer. Sets `has_ended` if the call has ended instead.
-async fn await_answer(phone: &mut Phone, tap: &mut media::TapReader, has_ended: &mut bool) -> anyhow::Result<()> {
+async fn await_answer(
+    phone: &mut Phone,
+    tap: &mut media::TapReader,
+    interrupts: &mut Option<&mut Signal>,
+    has_ended: &mut bool,
+) -> anyhow::Result<()> {
     let deadline = Instant::now() + RING;
     loop {
         let input = tokio::select! {
             input = timeout_at(deadline, phone.inputs.recv()) => input,
+            () = interrupted(interrupts) => anyhow::bail!("given up before the answer"),
             // The frames before the answer are of no interest.
             Some(_) = tap.next() => continue,
         };

@@ -117,11 +117,22 @@ fn noises(levels: &[f32]) -> Vec<f32> {
     noises
 }
 
-/// Returns the time from the end of a question to the beginning of the first sound after it, in ms. `None` if there is no
-/// such sound before `until`, or if a sound already plays at the end of the question.
-pub(super) fn answer_after(received: &[Sound], question_ended: usize, until: usize) -> Option<usize> {
+/// The reaction of the far end to a question.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Answer {
+    /// It began to speak this time after the end of the question, in ms.
+    After(usize),
+    /// It already spoke at the end of the question.
+    Early,
+    /// It was silent.
+    Missing,
+}
+
+/// Returns the reaction to a question that ended at `question_ended`. A sound that begins at `until` or later is no answer.
+pub(super) fn answer_after(received: &[Sound], question_ended: usize, until: usize) -> Answer {
     let is_in_time = |sound: &&Sound| sound.ended > question_ended && sound.began < until;
-    received.iter().find(is_in_time)?.began.checked_sub(question_ended)
+    let Some(answer) = received.iter().find(is_in_time) else { return Answer::Missing };
+    answer.began.checked_sub(question_ended).map_or(Answer::Early, Answer::After)
 }
 
 /// The reaction of the far end to an interruption.

@@ -52,6 +52,9 @@ class _Handler(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
+    def do_GET(self):
+        self.server.engine.list(self)
+
     def answer(self, status, kind, body):
         self.send_response(status)
         self.send_header("Content-Type", kind)
@@ -79,12 +82,16 @@ class _Server(ThreadingHTTPServer):
 class Engine:
     """An HTTP server; `serve(handler, body)` answers."""
 
-    def __init__(self):
+    def __init__(self, port=0):
         self.fault = Fault()
-        self._server = _Server((HOST, 0), _Handler)
+        self._server = _Server((HOST, port), _Handler)
         self._server.engine = self
         self.url = f"http://{HOST}:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def list(self, handler):
+        """Answers a GET."""
+        handler.answer(404, "application/json", b'{"error":{"message":"no such path"}}')
 
     def stop(self):
         """Ends it."""
@@ -94,14 +101,19 @@ class Engine:
 
 
 class ChatModel(Engine):
-    """`/v1/chat/completions`. `answer(messages)` says what it answers: a text, or a list of texts, tool calls (name, arguments) and
+    """`/v1/chat/completions` and `/v1/models`, with the models `names`. `answer(messages)` says what it answers: a text, or a list of texts, tool calls (name, arguments) and
     pauses in seconds. `asked` holds every request's body; `dropped` counts those that the client left before the end.
     `style` is a set of habits of other servers: "whole" (a tool call in one piece, without an index), "crlf", "comments", "thinks",
     "reasoning", "no-done"."""
 
-    def __init__(self):
+    def __init__(self, port=0, names=("stand-in",)):
         self.answer, self.asked, self.dropped, self.style = lambda messages: "Yes.", [], 0, set()
-        super().__init__()
+        self.names = names
+        super().__init__(port)
+
+    def list(self, handler):
+        models = [{"id": name, "object": "model"} for name in self.names]
+        handler.answer(200, "application/json", json.dumps({"object": "list", "data": models}).encode())
 
     def serve(self, handler, body):
         body = json.loads(body)
@@ -113,6 +125,10 @@ class ChatModel(Engine):
         if self.fault.happens(handler):
             return None
         steps = self.answer(body["messages"])
+        if not body.get("stream"):
+            message = {"role": "assistant", "content": steps if isinstance(steps, str) else "".join(one for one in steps if isinstance(one, str))}
+            whole = {"id": "chatcmpl-1", "object": "chat.completion", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+            return handler.answer(200, "application/json", json.dumps(whole).encode())
         handler.send_response(200)
         handler.send_header("Content-Type", "text/event-stream")
         handler.send_header("Connection", "close")

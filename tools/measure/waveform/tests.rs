@@ -125,10 +125,10 @@ const fn sound(began: usize, ended: usize) -> Sound {
 #[test]
 fn the_first_sound_after_a_question_is_the_answer() {
     let received = [sound(0, 900), sound(2_600, 3_000), sound(3_400, 4_000)];
-    assert_eq!(answer_after(&received, 2_000, 9_000), Some(600));
-    assert_eq!(answer_after(&received, 2_000, 2_500), None, "too late");
-    assert_eq!(answer_after(&received, 4_500, 9_000), None, "no answer");
-    assert_eq!(answer_after(&received, 2_800, 9_000), None, "the far end spoke before the question ended");
+    assert_eq!(answer_after(&received, 2_000, 9_000), Answer::After(600));
+    assert_eq!(answer_after(&received, 2_000, 2_500), Answer::Missing, "too late");
+    assert_eq!(answer_after(&received, 4_500, 9_000), Answer::Missing);
+    assert_eq!(answer_after(&received, 2_800, 9_000), Answer::Early);
 }
 
 #[test]
