@@ -65,7 +65,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// step is --expect, the phone hangs up after this step.
 ///
 /// If there is no step and the command runs in a terminal, you can type. Digits are sent as DTMF, a line of text is
-/// spoken, and Ctrl-C hangs up. The phone recognises and speaks with the engines of [speech]. Without engines there, it
+/// spoken, and Ctrl-C hangs up. The phone recognises and speaks with the engines of `[speech]`. Without engines there, it
 /// uses the models of `tandem speech install`.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
