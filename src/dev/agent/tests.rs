@@ -70,7 +70,7 @@ fn the_description_names_the_model_and_the_command_for_missing_speech() {
         "7 at http://127.0.0.1:11434/v1 (Ollama); its first answer took 1.3 s",
         "espeak-ng",
         INSTALL,
-        "cargo build",
+        "cargo install --path speech_server",
         "Not used: OPENAI_BASE_URL http://h/v1: nothing listens there",
     ] {
         assert!(text.contains(part), "{part}: {text}");
