@@ -131,9 +131,7 @@ fn request(model: &ModelConfig, question: ModelQuestion) -> Request {
         ("Content-Type".to_owned(), "application/json".to_owned()),
         ("Accept".to_owned(), "text/event-stream".to_owned()),
     ];
-    if let Some(key) = &model.key {
-        headers.push(("Authorization".to_owned(), format!("Bearer {}", key.expose())));
-    }
+    headers.extend(model.authorization());
     Request {
         method: http::Method::POST,
         url: model.endpoint(),

@@ -169,11 +169,15 @@ impl ModelConfig {
         url
     }
 
+    /// Returns the header field with the key.
+    pub fn authorization(&self) -> Option<(String, String)> {
+        self.key.as_ref().map(|key| ("Authorization".to_owned(), format!("Bearer {}", key.expose())))
+    }
+
     /// Returns the headers for the WebSocket handshake of a realtime model.
     pub fn realtime_headers(&self) -> Vec<(String, String)> {
-        let key = self.key.as_ref().map(|key| ("Authorization".to_owned(), format!("Bearer {}", key.expose())));
         let beta = (self.protocol == Protocol::Beta).then(|| ("OpenAI-Beta".to_owned(), "realtime=v1".to_owned()));
-        key.into_iter().chain(beta).collect()
+        self.authorization().into_iter().chain(beta).collect()
     }
 
     /// Returns the maximum time until the first word of a response, and between two words.

@@ -19,7 +19,16 @@ const LONGEST_ADDED: usize = 16 * 1024;
 /// The length that each entry counts in addition to its text, in octets. So the number of empty entries is limited too.
 const ENTRY: usize = 32;
 /// The mark behind words that the caller interrupted.
-const INTERRUPTED: &str = " — (interrupted by the caller)";
+pub(super) const INTERRUPTED: &str = " — (interrupted by the caller)";
+
+/// The name of the author of a message in the requests to a model.
+pub(super) fn role_name(role: MessageRole) -> &'static str {
+    match role {
+        MessageRole::System => "system",
+        MessageRole::User => "user",
+        MessageRole::Assistant => "assistant",
+    }
+}
 
 /// The entries of a conversation, oldest first.
 #[derive(Debug, Default)]
@@ -317,14 +326,7 @@ impl History {
                 // The result is behind its call. Without the call, a model refuses the result.
                 Entry::Result { .. } => continue,
                 Entry::Note(text) => json!({ "role": "system", "content": text }),
-                Entry::Added(AgentMessage { role, text }) => {
-                    let role = match role {
-                        MessageRole::System => "system",
-                        MessageRole::User => "user",
-                        MessageRole::Assistant => "assistant",
-                    };
-                    json!({ "role": role, "content": text })
-                }
+                Entry::Added(AgentMessage { role, text }) => json!({ "role": role_name(*role), "content": text }),
             };
             messages.push(message);
         }

@@ -15,6 +15,7 @@ mod chat;
 mod config;
 mod ending;
 mod history;
+mod hooks;
 mod languages;
 pub mod realtime;
 mod responder;

@@ -31,6 +31,7 @@ use tandem_id::Now;
 use super::OutgoingRequest;
 use super::chat::{MAX_TOOL_CALLS, ToolCall, excess};
 use super::config::{AgentConfig, Interruptions};
+use super::hooks::Hooks;
 use super::responder::warning_after;
 use super::tools::{self, ConfiguredScript};
 use actions::RunningCall;
@@ -132,8 +133,8 @@ pub struct Dialogue {
     spoke: bool,
     /// The tool calls whose requests run.
     running: Vec<RunningCall>,
-    /// The ids of the requests that the script has sent at the start, each with the number of its requests.
-    hooks: Vec<(String, u32)>,
+    /// The requests that the script has sent at the start.
+    hooks: Hooks,
     /// The actions that follow the model's next answer.
     later: Vec<AgentAction>,
     calls: Vec<ToolCall>,
@@ -190,7 +191,7 @@ impl Dialogue {
             requested_response: None,
             spoke: false,
             running: Vec::new(),
-            hooks: Vec::new(),
+            hooks: Hooks::default(),
             later: Vec::new(),
             calls: Vec::new(),
             rounds: 0,

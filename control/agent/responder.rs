@@ -33,9 +33,10 @@ use super::chat::ModelQuestion;
 use super::config::{AgentConfig, Interruptions, PhraseConfig};
 use super::ending::Ending;
 use super::history::{self, History};
+use super::hooks::Hooks;
 use answers::ModelAnswer;
 use requests::RunningCall;
-pub(super) use requests::{MAX_HOOKS, MAX_LATER, MAX_WARNINGS};
+pub(super) use requests::{MAX_LATER, MAX_WARNINGS};
 
 /// Time between the end of a turn and a filler phrase, if the model has not responded yet.
 const FILLER: Duration = Duration::from_millis(700);
@@ -124,8 +125,8 @@ pub(super) struct Responder {
     next_answer: u64,
     /// The tool calls whose requests run.
     running: Vec<RunningCall>,
-    /// The ids of the requests that the script has sent at the start, each with the number of its requests.
-    hooks: Vec<(String, u32)>,
+    /// The requests that the script has sent at the start.
+    hooks: Hooks,
     /// The actions that follow the model's next answer.
     later: Vec<AgentAction>,
     /// Whether the agent waits for the caller after the running round of tool calls.
@@ -182,7 +183,7 @@ impl Responder {
             answer: None,
             next_answer: 1,
             running: Vec::new(),
-            hooks: Vec::new(),
+            hooks: Hooks::default(),
             later: Vec::new(),
             skips_answer: false,
             wait_file_plays: false,

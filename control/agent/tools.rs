@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tandem_call::address::Address;
 use tandem_call::conversation::AgentSpec;
-use tandem_call::engine::{EngineEffect, EngineFailure};
+use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
 use tandem_call::program::instruction::{AfterBridge, Dial, DialTarget, Instruction, Program};
 use tandem_dialect::agent::{
     AfterRun, AgentAction, AgentScript, Fillers, Response, ScriptCall, ScriptRequest, ScriptResult, ScriptStep,
-    ScriptTool, TurnSettings,
+    ScriptTool, ToolFault, TurnSettings,
 };
 use tandem_http::{Request, Timeouts};
 use url::Url;
@@ -175,9 +175,25 @@ impl AgentScript for ConfiguredScript {
 }
 
 /// Limits the result of a tool to the length that a model gets.
-pub(super) fn limited(mut text: String) -> String {
+fn limited(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(LONGEST_RESULT));
     text
+}
+
+/// The result of a tool in the form that a model gets.
+pub(super) fn for_model(result: Result<String, String>) -> String {
+    match result {
+        Ok(text) => limited(text),
+        Err(why) => json!({ "error": limited(why) }).to_string(),
+    }
+}
+
+/// The failure of a tool, if its result is one that the call's problems show.
+pub(super) fn failure(text: &Result<String, ToolFault>) -> Option<EngineFailure> {
+    match text {
+        Err(ToolFault::Failed(why)) => Some(EngineFailure::new(Engine::Tool, why)),
+        _ => None,
+    }
 }
 
 /// A successful result with actions.

@@ -15,8 +15,8 @@ use super::webhook::{calling_party_type, parties};
 pub(super) fn event_types_and_payloads(leg: &LegInfo, facts: &ConversationFacts) -> Vec<(&'static str, Value)> {
     let agent = facts.agent.as_ref();
     if let (ConversationStatus::Utterance(_), Some(agent)) = (&facts.status, agent) {
-        let history = json!({ "message_history": messages(&agent.utterances) });
-        let updated = agent.spec.reports_utterances.then(|| parties(leg, history));
+        let history = || json!({ "message_history": messages(&agent.utterances) });
+        let updated = agent.spec.reports_utterances.then(|| parties(leg, history()));
         return updated.map(|extra| ("call.ai_gather.message_history_updated", extra)).into_iter().collect();
     }
     match agent.filter(|agent| agent.spec.collect_schema.is_some()) {

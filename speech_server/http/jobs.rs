@@ -66,6 +66,11 @@ struct State {
 }
 
 impl State {
+    /// Whether a thread is free for an early job.
+    fn is_idle(&self, threads: usize) -> bool {
+        self.running + self.urgent.len() < threads
+    }
+
     /// The next job, and whether it is urgent.
     fn next(&mut self, threads: usize) -> Option<(Job, bool)> {
         if let Some(job) = self.urgent.pop_front() {
@@ -118,43 +123,40 @@ impl Jobs {
         Ok(())
     }
 
-    /// Adds an early job only if a thread is free for it. Returns whether it is added.
-    pub fn add_if_idle(&self, job: impl FnOnce() + Send + 'static) -> bool {
+    /// Whether a thread is free at this moment.
+    pub fn is_idle(&self) -> bool {
+        self.queue.lock().is_idle(self.queue.threads)
+    }
+
+    /// Adds an early job if a thread is free for it. Otherwise returns the job.
+    ///
+    /// # Errors
+    /// The job, if no thread is free.
+    pub fn add_if_idle<J: FnOnce() + Send + 'static>(&self, job: J) -> Result<(), J> {
         let mut state = self.queue.lock();
-        let is_idle = state.running + state.urgent.len() < self.queue.threads;
-        if is_idle {
-            state.urgent.push_back(Box::new(job));
-            self.queue.changed.notify_all();
+        if !state.is_idle(self.queue.threads) {
+            return Err(job);
         }
-        is_idle
+        state.urgent.push_back(Box::new(job));
+        self.queue.changed.notify_all();
+        Ok(())
     }
 
     /// Computes a value beside the job that calls this, if a thread is free. The returned function waits for the value, or computes
-    /// it if no thread was free. It returns `None` if the computation panics.
+    /// it if no thread was free. It returns `None` if the computation panics on the other thread.
     pub fn beside<T: Send + 'static>(
         &self,
         compute: impl FnOnce() -> T + Send + 'static,
     ) -> impl FnOnce() -> Option<T> {
-        let compute = Arc::new(Mutex::new(Some(compute)));
-        let (sender, receiver) = mpsc::channel();
-        let job = {
-            let compute = Arc::clone(&compute);
-            move || {
-                let compute = compute.lock().unwrap_or_else(PoisonError::into_inner).take();
-                if let Some(compute) = compute {
-                    // Nobody waits if the job that asked has panicked.
-                    let _ = sender.send(compute());
-                }
-            }
-        };
-        let is_added = self.add_if_idle(job);
+        let (sender, receiver) = mpsc::sync_channel(1);
+        // Nobody waits if the job that asked has panicked.
+        let refused = self.add_if_idle(move || drop(sender.send(compute()))).err();
         move || {
-            if is_added {
-                // A free thread takes the job at once, so this wait is as long as the computation.
-                return receiver.recv().ok();
+            if let Some(compute) = refused {
+                compute();
             }
-            let compute = compute.lock().unwrap_or_else(PoisonError::into_inner).take();
-            compute.map(|compute| compute())
+            // A free thread takes the job at once, so this wait is as long as the computation.
+            receiver.recv().ok()
         }
     }
 }
@@ -252,7 +254,7 @@ mod tests {
     fn early_jobs_need_a_free_thread() {
         let jobs = Jobs::start(1).unwrap();
         let end = occupy(&jobs, Kind::Slow);
-        assert!(!jobs.add_if_idle(|| {}));
+        assert!(jobs.add_if_idle(|| {}).is_err());
         drop(end);
         drop(occupy(&jobs, Kind::Urgent));
     }

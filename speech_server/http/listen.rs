@@ -305,12 +305,13 @@ impl Connection<'_> {
 
     /// Begins to recognise what looks like the end, as soon as a thread is free.
     fn recognise_early(&mut self) {
-        if self.early.is_some() {
+        // A copy of the utterance in each window of the pause would be for nothing while all threads are busy.
+        if self.early.is_some() || !self.service.jobs.is_idle() {
             return;
         }
         let job = self.next_job();
         let audio = self.heard().audio().to_vec();
-        if self.service.jobs.add_if_idle(self.job(job, move || Some(audio), true)) {
+        if self.service.jobs.add_if_idle(self.job(job, move || Some(audio), true)).is_ok() {
             self.early = Some((job, None));
         }
     }

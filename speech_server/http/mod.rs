@@ -82,6 +82,23 @@ pub(crate) enum Failed {
     Gone,
 }
 
+/// A status and the text of an error.
+pub(crate) type Refusal = (u16, String);
+
+impl Failed {
+    /// The answer to the client. `engine` is the subject of the sentence.
+    ///
+    /// # Errors
+    /// The client has left.
+    pub(crate) fn refusal(self, engine: &str) -> io::Result<Refusal> {
+        match self {
+            Self::Busy => Ok((429, "too much work waits".to_owned())),
+            Self::Broken => Ok((500, format!("{engine} has failed"))),
+            Self::Gone => Err(io::ErrorKind::ConnectionAborted.into()),
+        }
+    }
+}
+
 impl Service {
     fn new(engines: Engines, jobs: Jobs, key: Option<String>) -> Self {
         let [connections, recordings, transcriptions, texts] = [const { AtomicUsize::new(0) }; 4];

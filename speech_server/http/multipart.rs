@@ -47,7 +47,7 @@ pub(super) fn read<'a>(kind: &str, body: &'a [u8]) -> Result<Vec<Field<'a>>, &'s
     Ok(fields)
 }
 
-/// What comes after a boundary.
+/// The text after a boundary.
 enum After<'a> {
     /// A field, and all octets after it.
     Field(&'a [u8]),

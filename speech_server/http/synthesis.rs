@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::engines::{Speak, Speech};
 use super::jobs::Kind;
 use super::message::{Pieces, Request, Response};
-use super::{Failed, Guard, MAX_TEXTS, Service};
+use super::{Guard, MAX_TEXTS, Refusal, Service};
 use crate::recognise::wav;
 use crate::voice::{LONGEST_TEXT, Options};
 
@@ -49,9 +49,6 @@ enum State {
     Asked(Text),
     Begun(Box<Speech>),
 }
-
-/// A status and the text of an error.
-type Refusal = (u16, String);
 
 /// Answers a request. Returns whether the connection can be used again.
 pub(super) fn answer(
@@ -141,9 +138,7 @@ fn next(service: &Service, state: State, client: &TcpStream) -> io::Result<Resul
     // The caller hears silence until the sentence is there, so it is urgent.
     Ok(match service.compute(Kind::Urgent, client, move || make(state)) {
         Ok(found) => found.map_err(|message| (500, message)),
-        Err(Failed::Busy) => Err((429, "too much work waits".to_owned())),
-        Err(Failed::Broken) => Err((500, "the voice has failed".to_owned())),
-        Err(Failed::Gone) => return Err(io::ErrorKind::ConnectionAborted.into()),
+        Err(failed) => Err(failed.refusal("the voice")?),
     })
 }
 

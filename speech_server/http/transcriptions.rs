@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::jobs::Kind;
 use super::message::Response;
-use super::{Failed, MAX_HINT, MAX_HINTS, Service, multipart};
+use super::{MAX_HINT, MAX_HINTS, Refusal, Service, multipart};
 use crate::recognise::{Options, Transcript, to_16_khz, wav, windows};
 
 /// The longest recording, in s.
@@ -57,9 +57,6 @@ pub(super) fn answer(service: &Service, kind: &str, body: Vec<u8>, client: &TcpS
     Ok(done.unwrap_or_else(|(status, message)| Response::error(status, &message)))
 }
 
-/// A status and the text of an error.
-type Refusal = (u16, String);
-
 /// A recording and the way to recognise it.
 struct Recording {
     audio: wav::Audio,
@@ -97,9 +94,7 @@ impl Recording {
             let found = match service.compute(Kind::Slow, client, job) {
                 Ok(Ok(found)) => found,
                 Ok(Err(error)) => return Ok(Err((400, error.to_string()))),
-                Err(Failed::Busy) => return Ok(Err((429, "too much work waits".to_owned()))),
-                Err(Failed::Broken) => return Ok(Err((500, "the model has failed".to_owned()))),
-                Err(Failed::Gone) => return Err(io::ErrorKind::ConnectionAborted.into()),
+                Err(failed) => return Ok(Err(failed.refusal("the model")?)),
             };
             let end = begin + window.len();
             if !found.text.is_empty() {

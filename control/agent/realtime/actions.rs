@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde_json::json;
-use tandem_call::conversation::{ConversationRequest, MessageRole};
-use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
+use tandem_call::conversation::ConversationRequest;
+use tandem_call::engine::EngineEffect;
 use tandem_dialect::agent::{
     AfterRun, AgentAction, AgentSettings, AgentTimes, DialogueLine, EndReason, LineKind, MAX_REQUESTS, Response,
     ScriptRequest, ScriptResult, ScriptStep, ToolFault,
@@ -17,7 +17,7 @@ use tandem_http::Client;
 use super::super::chat::{MAX_TOOL_CALLS, ToolCall};
 use super::super::ending::{EndReport, Ending};
 use super::super::history;
-use super::super::responder::{MAX_HOOKS, MAX_LATER, MAX_WARNINGS, warning_after};
+use super::super::responder::{MAX_LATER, MAX_WARNINGS, warning_after};
 use super::super::tools;
 use super::{Dialogue, OutgoingRequest, RealtimeOutput, wire};
 
@@ -59,9 +59,8 @@ impl Dialogue {
 
     /// Sends the requests of the script at the start of the conversation.
     pub(super) fn send_hooks(&mut self, now: Instant) {
-        let requests = self.script.begin(self.at(now));
-        for request in requests.into_iter().take(MAX_HOOKS) {
-            self.hooks.push((request.id.clone(), 1));
+        let at = self.at(now);
+        for request in self.hooks.begin(self.script.as_mut(), at) {
             self.send(request);
         }
     }
@@ -109,10 +108,7 @@ impl Dialogue {
             }
             ScriptStep::Result(ScriptResult { text, actions, after_reply }) => {
                 self.report_fault(&text);
-                let text = match text {
-                    Ok(text) => tools::limited(text),
-                    Err(fault) => json!({ "error": tools::limited(fault.into_text()) }).to_string(),
-                };
+                let text = tools::for_model(text.map_err(ToolFault::into_text));
                 let result = match call.is_lost {
                     false => wire::result(&call.id, &text),
                     // The present session does not know the call.
@@ -132,8 +128,8 @@ impl Dialogue {
     }
 
     fn report_fault(&mut self, text: &Result<String, ToolFault>) {
-        if let Err(ToolFault::Failed(why)) = text {
-            self.report(EngineFailure::new(Engine::Tool, why), EngineEffect::Recovered);
+        if let Some(failure) = tools::failure(text) {
+            self.report(failure, EngineEffect::Recovered);
         }
     }
 
@@ -204,26 +200,18 @@ impl Dialogue {
             let step = self.script.answered(id, answer, self.at(now));
             self.take_step(now, call, step);
             self.answer_to_results();
-        } else if let Some(at) = self.hooks.iter().position(|(hook, _)| hook == id) {
-            let (_, requests) = self.hooks.swap_remove(at);
-            self.take_hook(now, id, requests, answer);
+        } else {
+            let at = self.at(now);
+            match self.hooks.answered(self.script.as_mut(), id, answer, at) {
+                None => {}
+                Some(ScriptStep::Request(request)) => self.send(request),
+                Some(ScriptStep::Result(ScriptResult { text, actions, .. })) => {
+                    self.report_fault(&text);
+                    self.perform_and_answer(now, actions);
+                }
+            }
         }
         self.advance(now);
-    }
-
-    /// Takes the answer to a request of the start.
-    fn take_hook(&mut self, now: Instant, id: &str, requests: u32, answer: Result<&Response, String>) {
-        match self.script.answered(id, answer, self.at(now)) {
-            ScriptStep::Request(request) if requests < MAX_REQUESTS => {
-                self.hooks.push((id.to_owned(), requests + 1));
-                self.send(ScriptRequest { id: id.to_owned(), ..request });
-            }
-            ScriptStep::Request(_) => {}
-            ScriptStep::Result(ScriptResult { text, actions, .. }) => {
-                self.report_fault(&text);
-                self.perform_and_answer(now, actions);
-            }
-        }
     }
 
     /// Performs actions that belong to no tool call. The model answers if they have an input for it.
@@ -248,11 +236,7 @@ impl Dialogue {
                         let why = history::too_long();
                         self.note(format!("problem: {why}"), json!({ "event": "problem", "why": why }));
                     }
-                    let role = match message.role {
-                        MessageRole::System => "system",
-                        MessageRole::User => "user",
-                        MessageRole::Assistant => "assistant",
-                    };
+                    let role = history::role_name(message.role);
                     self.outputs.push_back(RealtimeOutput::Send(wire::message(role, &message.text)));
                 }
                 if answer && self.pending_end.is_none() {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::super::chat::LONGEST_TEXT;
+use super::super::history;
 use super::{Dialogue, RealtimeOutput, wire};
 
 /// Maximum number of items that wait for the end of their playout.
@@ -68,7 +69,7 @@ impl Dialogue {
         }
     }
 
-    pub(super) fn has_too_many_items(&mut self, id: &str) -> bool {
+    fn has_too_many_items(&mut self, id: &str) -> bool {
         let is_new = !self.items.iter().any(|item| item.id == id);
         let is_too_many = is_new && (self.items.len() >= MAX_ITEMS || id.len() > LONGEST_ID);
         if is_too_many {
@@ -93,7 +94,7 @@ impl Dialogue {
             let characters = item.text.chars().count() as u64 * part / item.octets.max(1);
             let text: String = item.text.chars().take(usize::try_from(characters).unwrap_or(usize::MAX)).collect();
             if !text.trim().is_empty() {
-                self.line(true, format!("{} — (interrupted by the caller)", text.trim_end()));
+                self.line(true, format!("{}{}", text.trim_end(), history::INTERRUPTED));
             }
             if self.interrupted_items.len() == MAX_INTERRUPTED_ITEMS {
                 self.interrupted_items.pop_front();
@@ -121,11 +122,11 @@ impl Dialogue {
         }
     }
 
-    pub(super) fn octets(&self, length: Duration) -> u64 {
+    fn octets(&self, length: Duration) -> u64 {
         u64::try_from(length.as_micros()).unwrap_or(u64::MAX) * self.format.octets() / 1_000
     }
 
-    pub(super) fn span(&self, octets: u64) -> Duration {
+    fn span(&self, octets: u64) -> Duration {
         Duration::from_micros(octets * 1_000 / self.format.octets())
     }
 }

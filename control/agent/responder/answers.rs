@@ -150,6 +150,12 @@ impl Responder {
         }
     }
 
+    /// Adds an answer that does not go on to the dialogue, with the part that the caller has heard.
+    pub(super) fn keep(&mut self, answer: ModelAnswer) {
+        self.history.latency = answer.latency;
+        self.history.agent(answer.text, answer.heard, Vec::new());
+    }
+
     /// Handles a complete response after the end of the caller's turn. The caller may now hear the response.
     pub(super) fn answer_ended(&mut self, now: Instant) {
         let Some(answer) = self.answer.take() else { return };

@@ -149,8 +149,7 @@ impl Responder {
         if let Some(answer) = self.answer.take() {
             self.outputs.push_back(ResponderOutput::CancelAnswer);
             if !answer.early {
-                self.history.latency = answer.latency;
-                self.history.agent(answer.text, answer.heard, Vec::new());
+                self.keep(answer);
             }
         }
         self.outputs.push_back(ResponderOutput::Command(ConversationCommand::Withdraw));
@@ -166,8 +165,7 @@ impl Responder {
         if let Some(answer) = self.answer.take_if(|answer| !answer.early) {
             self.outputs.push_back(ResponderOutput::CancelAnswer);
             // The caller may have heard a part of the text.
-            self.history.latency = answer.latency;
-            self.history.agent(answer.text, answer.heard, Vec::new());
+            self.keep(answer);
         }
         // Text that the conversation has not taken yet would be spoken after the interruption.
         let is_speech =

@@ -80,8 +80,7 @@ impl Responder {
             let last = say(String::new(), true, self.language.clone());
             self.outputs.push_back(ResponderOutput::Command(last));
         }
-        self.history.latency = answer.latency;
-        self.history.agent(answer.text, answer.heard, Vec::new());
+        self.keep(answer);
     }
 
     pub(super) fn report(&mut self, failure: EngineFailure, effect: EngineEffect) {

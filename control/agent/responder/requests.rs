@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tandem_call::conversation::{AgentMessage, ConversationRequest, Inputs, MessageRole};
-use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
+use tandem_call::engine::EngineEffect;
 use tandem_call::program::instruction::Program;
 use tandem_dialect::agent::{
     AfterRun, AgentAction, AgentTimes, BackgroundAudio, EndReason, MAX_REQUESTS, Response, ScriptCall, ScriptRequest,
@@ -19,8 +19,6 @@ use super::{FILLER, MAX_ROUNDS, Responder, ResponderOutput};
 
 /// The longest hold. After this time the agent goes on.
 const MAX_HOLD: Duration = Duration::from_secs(900);
-/// Maximum number of requests that a script sends at the start. Further requests are not sent.
-pub(in super::super) const MAX_HOOKS: usize = 8;
 /// Maximum number of actions that wait for the model's next answer. Further actions run at once.
 pub(in super::super) const MAX_LATER: usize = 64;
 /// Maximum number of warnings of one conversation.
@@ -43,9 +41,8 @@ pub(super) struct RunningCall {
 impl Responder {
     /// Sends the requests of the script at the start of the conversation.
     pub(super) fn send_hooks(&mut self, now: Instant) {
-        let requests = self.script.begin(self.at(now));
-        for request in requests.into_iter().take(MAX_HOOKS) {
-            self.hooks.push((request.id.clone(), 1));
+        let at = self.at(now);
+        for request in self.hooks.begin(self.script.as_mut(), at) {
             self.send(request);
         }
     }
@@ -127,23 +124,27 @@ impl Responder {
                 self.send(request);
             }
             ScriptStep::Result(ScriptResult { text, actions, after_reply }) => {
-                if let Err(ToolFault::Failed(why)) = &text {
-                    self.report(EngineFailure::new(Engine::Tool, why), EngineEffect::Recovered);
-                }
+                self.report_fault(&text);
                 self.result(&call.id, text.map_err(ToolFault::into_text));
-                let is_replacement = |action: &AgentAction| matches!(action, AgentAction::ReplaceCall(_));
-                let (replacements, actions): (Vec<_>, Vec<_>) = actions.into_iter().partition(is_replacement);
-                for replacement in replacements {
-                    if let AgentAction::ReplaceCall(text) = replacement {
-                        self.history.replace_call(&call.id, text);
+                let mut others = Vec::with_capacity(actions.len());
+                for action in actions {
+                    match action {
+                        AgentAction::ReplaceCall(text) => self.history.replace_call(&call.id, text),
+                        other => others.push(other),
                     }
                 }
-                if after_reply && self.later.len() + actions.len() <= MAX_LATER {
-                    self.later.extend(actions);
+                if after_reply && self.later.len() + others.len() <= MAX_LATER {
+                    self.later.extend(others);
                 } else {
-                    self.perform(now, actions, call.says_nothing);
+                    self.perform(now, others, call.says_nothing);
                 }
             }
+        }
+    }
+
+    fn report_fault(&mut self, text: &Result<String, ToolFault>) {
+        if let Some(failure) = tools::failure(text) {
+            self.report(failure, EngineEffect::Recovered);
         }
     }
 
@@ -160,18 +161,12 @@ impl Responder {
             self.take_step(now, call, step);
             return self.answer_to_results(now);
         }
-        let Some(at) = self.hooks.iter().position(|(hook, _)| hook == id) else { return };
-        let (_, requests) = self.hooks.swap_remove(at);
-        match self.script.answered(id, answer, self.at(now)) {
-            ScriptStep::Request(request) if requests < MAX_REQUESTS => {
-                self.hooks.push((id.to_owned(), requests + 1));
-                self.send(ScriptRequest { id: id.to_owned(), ..request });
-            }
-            ScriptStep::Request(_) => {}
-            ScriptStep::Result(ScriptResult { text, actions, .. }) => {
-                if let Err(ToolFault::Failed(why)) = &text {
-                    self.report(EngineFailure::new(Engine::Tool, why), EngineEffect::Recovered);
-                }
+        let at = self.at(now);
+        match self.hooks.answered(self.script.as_mut(), id, answer, at) {
+            None => {}
+            Some(ScriptStep::Request(request)) => self.send(request),
+            Some(ScriptStep::Result(ScriptResult { text, actions, .. })) => {
+                self.report_fault(&text);
                 self.perform_unasked(now, actions);
                 self.answer_if_owed(now);
             }
@@ -198,10 +193,8 @@ impl Responder {
     }
 
     pub(super) fn result(&mut self, id: &str, result: Result<String, String>) {
-        let (text, ok) = match result {
-            Ok(text) => (tools::limited(text), true),
-            Err(why) => (json!({ "error": tools::limited(why) }).to_string(), false),
-        };
+        let ok = result.is_ok();
+        let text = tools::for_model(result);
         let shown = if ok { "done" } else { "failed" };
         self.note(format!("tool call {id} {shown}"), json!({ "event": "tool_result", "id": id, "ok": ok }));
         self.history.result(id.to_owned(), text);

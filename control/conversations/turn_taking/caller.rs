@@ -96,7 +96,7 @@ impl TurnTaking {
         }
     }
 
-    pub(super) fn prompt(&mut self, now: Instant, words: RecognisedText, last: bool) {
+    fn prompt(&mut self, now: Instant, words: RecognisedText, last: bool) {
         let text = words.text();
         let end_of_turn = words.end_of_turn.filter(|_| last);
         if text.trim().is_empty() {
@@ -162,7 +162,7 @@ impl TurnTaking {
 
     /// Whether the playout continues although the caller spoke these words. Such words only show agreement, or they are
     /// an echo of the reply.
-    pub(super) fn is_no_interruption(&self, text: &str) -> bool {
+    fn is_no_interruption(&self, text: &str) -> bool {
         let says = self.queue.iter().take(MAX_AHEAD + 1).filter_map(|piece| match &piece.content {
             Content::Text(text, _) => Some(text.as_str()),
             _ => None,
@@ -171,7 +171,7 @@ impl TurnTaking {
     }
 
     /// Pauses the playout until recognised words decide about the interruption.
-    pub(super) fn stop(&mut self, now: Instant) {
+    fn stop(&mut self, now: Instant) {
         if self.stopped_at.is_none() {
             self.stopped_at = Some(now);
             self.outputs.push_back(TurnOutput::Pause);
@@ -179,7 +179,7 @@ impl TurnTaking {
     }
 
     /// Resumes paused playout.
-    pub(super) fn resume(&mut self, now: Instant) {
+    fn resume(&mut self, now: Instant) {
         self.resumes_at = None;
         let Some(stopped) = self.stopped_at.take() else { return };
         let lost = now.saturating_duration_since(stopped);
@@ -202,7 +202,7 @@ impl TurnTaking {
     }
 
     /// Returns the duration after which a voice counts as an interruption.
-    pub(super) fn interruption_delay(&self) -> Duration {
+    fn interruption_delay(&self) -> Duration {
         if self.spec.words_decide_interruption {
             return LONG_VOICE;
         }
@@ -215,13 +215,13 @@ impl TurnTaking {
 
     /// Returns the inputs that may interrupt the current reply. Returns `None` if no reply plays. Between two pieces whose audio
     /// is made too slowly, the reply still counts as playing.
-    pub(super) fn interrupted_by(&self) -> Option<Inputs> {
+    fn interrupted_by(&self) -> Option<Inputs> {
         let plays = |piece: &&Piece| self.agent_speaks || matches!(piece.state, PieceState::Put(_));
         self.queue.front().filter(plays).map(|piece| piece.by)
     }
 
     /// Handles an interruption by the caller. Drops all pieces in the queue.
-    pub(super) fn interrupt(&mut self, now: Instant, by: &'static str) {
+    fn interrupt(&mut self, now: Instant, by: &'static str) {
         let fragment = self.fragment(now);
         let (mut heard, after) = self
             .playing

@@ -132,7 +132,7 @@ impl TurnTaking {
     }
 
     /// Handles the end of the first piece in the queue, which the caller has heard completely.
-    pub(super) fn heard_whole(&mut self, reply: u64) {
+    fn heard_whole(&mut self, reply: u64) {
         let Some(piece) = self.queue.pop_front() else { return };
         self.outputs.push_back(TurnOutput::Forget { piece: piece.id });
         match piece.content {
@@ -249,7 +249,7 @@ impl TurnTaking {
         self.fall_silent_if_done();
     }
 
-    pub(super) fn make(&mut self) {
+    fn make(&mut self) {
         let ready = self
             .queue
             .iter()
@@ -279,7 +279,7 @@ impl TurnTaking {
         }
     }
 
-    pub(super) fn put(&mut self, now: Instant) {
+    fn put(&mut self, now: Instant) {
         loop {
             // If words decide about interruptions, the agent does not start to speak while the caller speaks. The last words do
             // not wait: a noise without end would delay the end of the conversation without end.
@@ -318,7 +318,7 @@ impl TurnTaking {
     }
 
     /// Handles the start of a piece of this reply.
-    pub(super) fn begins(&mut self, now: Instant, reply: u64) {
+    fn begins(&mut self, now: Instant, reply: u64) {
         match &mut self.playing {
             Some(playing) if playing.reply == reply => playing.piece_began = now,
             _ => self.start_reply(now, reply),
@@ -361,7 +361,7 @@ impl TurnTaking {
     }
 
     /// Handles the start of a reply's playout.
-    pub(super) fn first_audio(&mut self, now: Instant, reply: u64) {
+    fn first_audio(&mut self, now: Instant, reply: u64) {
         if let Some(turn) = self.turns.spoke(now, reply) {
             self.note(ConversationFact::Turn(turn));
         }

@@ -131,6 +131,11 @@ impl<T: InventoryItem> ResourceCache<T> {
         rows.ids.get(key).and_then(|id| rows.by_id.get(id)).cloned()
     }
 
+    /// Returns the resource with this key, if it belongs to the account.
+    pub fn find_own(&self, account: &AccountName, key: &str) -> Option<Arc<Resource<T>>> {
+        self.find(key).filter(|row| row.account == *account)
+    }
+
     /// Calls a function with each resource of all accounts. The order is not defined. The function must not wait.
     pub fn for_each(&self, mut see: impl FnMut(&Resource<T>)) {
         self.rows.read().by_id.values().for_each(|row| see(row));

@@ -172,7 +172,7 @@ fn resolve_stored(services: &Services, account: &AccountName, agent: &mut AgentS
         }
         return;
     }
-    let Some(row) = routing.inventory().agents.find(&agent.name).filter(|row| row.account == *account) else { return };
+    let Some(row) = routing.inventory().agents.find_own(account, &agent.name) else { return };
     let stored = &row.details;
     let Some(model) = agents.get(&stored.model).or_else(|| agents.default_agent()) else { return };
     agent.name = Arc::clone(&model.name);

@@ -226,15 +226,13 @@ impl Supervisor {
         let running = place.insert(Running { child, stdin, unused: None, complaints: complaints.abort_handle() });
         let Running { child, unused, .. } = running;
         let serving = async {
-            let (ready, address, stdout) = match begin(stdout, Secret::new(&key)).await {
-                Ok(Some((ready, sign, stdout))) => {
-                    *unused = Some(sign);
-                    let address = ready.address;
-                    (ready, address, stdout)
-                }
+            let (ready, sign, stdout) = match begin(stdout, Secret::new(&key)).await {
+                Ok(Some(begun)) => begun,
                 Ok(None) => return None,
                 Err(fault) => return Some(End::Fault(fault)),
             };
+            *unused = Some(sign);
+            let address = ready.address;
             self.state.send_replace(State::Ready(Arc::new(ready)));
             let has_changed = || path.is_file() && fingerprint(&path, settings) != before;
             Some(self.watch(address, &key, stdout, has_changed).await)

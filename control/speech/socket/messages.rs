@@ -252,13 +252,8 @@ impl Message {
 
 fn samples(base64: &str, is_last: bool) -> Answer {
     match STANDARD.decode(base64) {
-        Ok(octets) if octets.is_empty() => {
-            if is_last {
-                Answer::Done
-            } else {
-                Answer::Nothing
-            }
-        }
+        Ok(octets) if octets.is_empty() && is_last => Answer::Done,
+        Ok(octets) if octets.is_empty() => Answer::Nothing,
         Ok(octets) if is_last => Answer::Last(decoded(&octets)),
         Ok(octets) => Answer::Samples(decoded(&octets)),
         Err(error) => Answer::Failed(format!("the engine's audio is damaged: {error}")),

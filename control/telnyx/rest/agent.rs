@@ -247,7 +247,7 @@ pub(super) struct Own<'a> {
 impl Own<'_> {
     /// The assistant of the account with this id.
     fn stored(&self, id: &str) -> Option<Arc<Resource<StoredAgent>>> {
-        self.inventory.agents.find(id).filter(|row| row.account == *self.account)
+        self.inventory.agents.find_own(self.account, id)
     }
 }
 

@@ -188,8 +188,7 @@ async fn texml(
 /// The account's assistant with this id.
 pub(super) fn find(app: &App, account: &Account, assistant: &str) -> Result<Arc<Row>, ApiError> {
     let routing = app.calls.services().routing.load_full();
-    let row = routing.inventory().agents.find(assistant).filter(|row| row.account == account.name);
-    row.ok_or_else(ApiError::no_resource)
+    routing.inventory().agents.find_own(&account.name, assistant).ok_or_else(ApiError::no_resource)
 }
 
 /// Changes an assistant, stores it and shows it.

@@ -72,9 +72,7 @@ fn request(agents: &Agents, mut body: Map<String, Value>) -> Result<Request, Api
         body.entry(name).or_insert_with(|| value.clone());
     }
     let mut headers = vec![("Content-Type".to_owned(), "application/json".to_owned())];
-    if let Some(key) = &model.key {
-        headers.push(("Authorization".to_owned(), format!("Bearer {}", key.expose())));
-    }
+    headers.extend(model.authorization());
     Ok(Request {
         method: http::Method::POST,
         url: model.endpoint(),

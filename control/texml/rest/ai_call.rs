@@ -2,6 +2,7 @@
 //! this assistant.
 
 use axum::http::StatusCode;
+use quick_xml::escape::escape;
 use serde_json::{Map, Value};
 use tandem_accounts::Account;
 use tandem_runtime::app::App;
@@ -21,10 +22,8 @@ const CALLBACKS: [&str; 3] = ["ConversationCallback", "ConversationCallbackMetho
 pub(super) fn pairs(app: &App, account: &Account, given: Pairs) -> Result<Pairs, Refusal> {
     let services = app.calls.services();
     let (agents, routing) = (services.conversations.agents.load(), services.routing.load());
-    let exists = |id: &str| {
-        let stored = || routing.inventory().agents.find(id).is_some_and(|row| row.account == account.name);
-        agents.find(id).is_some() || stored()
-    };
+    let exists =
+        |id: &str| agents.find(id).is_some() || routing.inventory().agents.find_own(&account.name, id).is_some();
     translated(given, exists)
 }
 
@@ -43,23 +42,18 @@ fn translated(mut given: Pairs, exists: impl Fn(&str) -> bool) -> Result<Pairs, 
     if !exists(&id) {
         return Err(bad("10015", "Bad Request", format!("There is no assistant with the id {id}.")));
     }
-    let mut attributes = format!("id=\"{}\"", escaped(&id));
+    let mut attributes = format!("id=\"{}\"", escape(&id));
     if let Some(text) = value(VARIABLES) {
         let variables: Map<String, Value> = serde_json::from_str(&text).map_err(|_| {
             bad("10026", "Invalid parameter type", format!("The '{VARIABLES}' parameter must be of type 'object'."))
         })?;
-        attributes.push_str(&format!(" dynamicVariables=\"{}\"", escaped(&Value::Object(variables).to_string())));
+        attributes.push_str(&format!(" dynamicVariables=\"{}\"", escape(Value::Object(variables).to_string())));
     }
     let is_own = |name: &str| [ASSISTANT, VARIABLES, VERSION].contains(&name) || DOCUMENT.contains(&name);
     given.retain(|(name, _)| !is_own(name) && !CALLBACKS.contains(&name.as_str()));
     let document = format!("<Response><Connect><AIAssistant {attributes}/></Connect></Response>");
     given.push(("Texml".to_owned(), document));
     Ok(given)
-}
-
-/// A text as the value of an attribute in XML.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]
