@@ -11,7 +11,8 @@ demo:
 	@scripts/packages.sh demo
 	@echo "building Tandem (the first time takes some minutes)"
 	@cargo build --release
-	@if ls "$${TANDEM_SPEECH_MODELS:-$${XDG_DATA_HOME:-$$HOME/.local/share}/tandem/speech}"/whisper-* >/dev/null 2>&1; then \
+	@if ls "$${TANDEM_SPEECH_MODELS:-$${XDG_DATA_HOME:-$$HOME/.local/share}/tandem/speech}"/whisper-* \
+	  /var/lib/tandem/speech/whisper-* 2>/dev/null | grep -q .; then \
 	  cargo build --release --package tandem-speech-server; fi
 	@"$${CARGO_TARGET_DIR:-target}/release/tandem" demo
 

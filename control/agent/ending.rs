@@ -14,6 +14,9 @@ use super::tools::LARGEST;
 const LONGEST_QUESTION: Duration = Duration::from_secs(60);
 /// Maximum duration of one report.
 const LONGEST_REPORT: Duration = Duration::from_secs(30);
+/// The reason why a realtime model does not answer a question after the conversation.
+const NO_QUESTION: &str =
+    "a realtime model answers no question after the conversation: use a chat model (http:// or https://) for a summary";
 /// Maximum number of reports.
 const MAX_REPORTS: usize = 4;
 
@@ -37,17 +40,11 @@ pub struct EndReport {
 }
 
 impl Ending {
-    /// Does the work. The time is limited: 60 s for the question, and 30 s for each of at most 4 reports. `answer` is the
-    /// answer without a question.
-    pub(super) async fn run(
-        mut self,
-        client: &Client,
-        model: &ModelConfig,
-        answer: Option<Result<String, String>>,
-    ) -> Vec<EndReport> {
+    /// Does the work. The time is limited: 60 s for the question, and 30 s for each of at most 4 reports.
+    pub(super) async fn run(mut self, client: &Client, model: &ModelConfig) -> Vec<EndReport> {
         let answer = match self.question.take() {
             Some(question) => Some(ask(client.clone(), model, question).await),
-            None => answer,
+            None => None,
         };
         let summary = ConversationSummary {
             why: self.why,
@@ -77,8 +74,12 @@ impl Ending {
     }
 }
 
-/// Asks the model, and returns the whole answer. Repeats the question once, if another attempt may succeed.
+/// Asks the model, and returns the whole answer. A realtime model is not asked, because it answers no question after the
+/// conversation. Repeats the question once, if another attempt may succeed.
 async fn ask(client: Client, model: &ModelConfig, question: ModelQuestion) -> Result<String, String> {
+    if model.is_realtime() {
+        return Err(NO_QUESTION.to_owned());
+    }
     let answer = async {
         match ask_once(client.clone(), model, question.clone()).await {
             Err((_, false)) => ask_once(client, model, question).await,
@@ -139,5 +140,8 @@ mod tests {
             assert!(why.contains(&status.to_string()), "{why}");
             assert_eq!(server.rest().len(), attempts, "{status}");
         }
+        let realtime = serde_json::from_str(r#"{"url":"ws://127.0.0.1:9/v1/realtime"}"#).unwrap();
+        let why = ask(client, &realtime, ModelQuestion::default()).await.unwrap_err();
+        assert!(why.contains("use a chat model"), "{why}");
     }
 }

@@ -153,7 +153,7 @@ impl Agent {
         // Nobody needs the answers of the open requests any more.
         drop((chat_request, running));
         let ending = responder.finish(clock::now().instant, why);
-        ending.run(&client, &config.model, None).await
+        ending.run(&client, &config.model).await
     }
 
     /// Waits for the agent's next request. This function is cancel-safe.

@@ -87,8 +87,9 @@ pub struct AgentSettings {
     pub times: AgentTimes,
     /// Instruction for the model when the caller is silent. `None`: the agent says the phrase of the configuration.
     pub silence_prompt: Option<String>,
-    /// Audio that plays quietly during the whole conversation.
-    pub background: Option<BackgroundAudio>,
+    /// Whether the call goes on after [`EndReason::TimedOut`]. Then the agent ends without a goodbye. Without this, the agent says
+    /// goodbye and hangs up.
+    pub keeps_call: bool,
 }
 
 /// The beginning of a conversation.
@@ -141,7 +142,7 @@ pub struct AgentTimes {
     pub end_of_speech: Option<Duration>,
     /// The time of silence after which the agent asks whether the caller is still there.
     pub silence: Option<Duration>,
-    /// The number of such questions before the agent says goodbye and hangs up.
+    /// The number of such questions before the agent ends the conversation ([`EndReason::TimedOut`]).
     pub silence_prompts: Option<u32>,
     /// The longest time of the conversation.
     pub longest: Option<Duration>,
@@ -152,8 +153,6 @@ pub struct AgentTimes {
 pub struct BackgroundAudio {
     /// URL of the file.
     pub url: String,
-    /// Change of the volume in dB, at most 0.
-    pub gain_db: i8,
     /// Number of times that the file plays. `None` means without end.
     pub times: Option<u32>,
     /// Whether the agent neither listens nor speaks until the file ends.
@@ -360,6 +359,8 @@ pub enum EndReason {
     Caller,
     /// The agent hung up.
     HungUp,
+    /// A time of the agent was over: its longest time, or the time for which it waits for a silent caller.
+    TimedOut,
     /// The agent stopped ([`AgentAction::Stop`]).
     Stopped,
     /// The agent started a program ([`AfterRun::Leave`]).

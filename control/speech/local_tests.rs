@@ -273,24 +273,27 @@ async fn a_reload_does_not_end_the_requests_that_use_the_program() {
 }
 
 #[tokio::test]
-async fn a_program_with_too_much_work_speaks_the_next_text() {
+async fn a_program_that_refuses_a_text_speaks_the_next_one() {
     if std::process::Command::new("espeak-ng").arg("--version").output().is_err() {
         tandem_test_support::skip(tandem_test_support::Needs::Package("espeak-ng"));
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let engine = WebServer::start(|request| match request.body.contains("Too much") {
-        true => Answer::status(429),
-        false => Answer::body(wav()),
+    let engine = WebServer::start(|request| match &request.body {
+        body if body.contains("Too much") => Answer::status(429),
+        body if body.contains("No letter") => Answer::status(422),
+        _ => Answer::body(wav()),
     })
     .await;
     let local = LocalSpeech::of_program(program(directory.path(), &ready(engine.address)), &client());
     let voice = Voice::new(config(), directory.path().join("cache"), client(), Default::default());
     let voice = Arc::new(voice.with_local(&config(), &local));
     let (session, account) = (voice.session(), AccountName::new("acme"));
-    let mut refused = voice.stream(&session, &account, &speech("Too much.", "en-US"));
-    let part = refused.next().await.unwrap().unwrap();
-    assert!(matches!(part, SpokenPart::InsteadOf(why) if why.contains(LOCAL_SPEECH_BUSY)));
+    for (text, expected) in [("Too much.", LOCAL_SPEECH_BUSY), ("No letter.", "422")] {
+        let mut refused = voice.stream(&session, &account, &speech(text, "en-US"));
+        let part = refused.next().await.unwrap().unwrap();
+        assert!(matches!(&part, SpokenPart::InsteadOf(why) if why.contains(expected)), "{part:?}");
+    }
     let (mut spoken, mut length) = (voice.stream(&session, &account, &speech("Hello.", "en-US")), 0);
     while let Some(part) = spoken.next().await {
         let Ok(SpokenPart::Samples(samples)) = part else { panic!("{part:?}") };

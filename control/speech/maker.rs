@@ -266,7 +266,8 @@ async fn locally(
     };
     let spoken = http.speak_in_chunks(voice, text, chunks).await;
     spoken.map_err(|why| match why {
-        SpeechError::Failed(why) | SpeechError::Refused(why) => of_why(local::fault_of(&why)),
+        SpeechError::Failed(why) => of_why(local::fault_of(&why)),
+        SpeechError::Refused(why) => SpeechError::Refused(local::fault_of(&why)),
         why => why,
     })
 }

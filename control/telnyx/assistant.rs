@@ -219,7 +219,13 @@ impl AgentScript for Assistant {
     fn settings(&self) -> AgentSettings {
         // The greeting waits for the variables.
         let opening = if self.variables_url.is_some() { Opening::WaitForCaller } else { self.opening() };
-        AgentSettings { opening, hints: self.hints(), times: self.times(), ..AgentSettings::default() }
+        AgentSettings {
+            opening,
+            hints: self.hints(),
+            times: self.times(),
+            keeps_call: true,
+            ..AgentSettings::default()
+        }
     }
 
     fn begin(&mut self, now: Timestamp) -> Vec<ScriptRequest> {

@@ -14,16 +14,13 @@ use tandem_dialect::agent::{
 use tandem_dialect::conversation::ConversationEnd;
 use tandem_http::Client;
 
+use super::super::chat::ModelQuestion;
 use super::super::chat::{MAX_TOOL_CALLS, ToolCall};
 use super::super::ending::{EndReport, Ending};
 use super::super::history;
 use super::super::responder::{MAX_LATER, MAX_WARNINGS, warning_after};
 use super::super::tools;
 use super::{Dialogue, OutgoingRequest, RealtimeOutput, wire};
-
-/// The reason why a realtime model does not answer a question after the conversation.
-const NO_QUESTION: &str =
-    "a realtime model answers no question after the conversation: use a chat model (http:// or https://) for a summary";
 
 /// A tool call whose request runs.
 #[derive(Debug)]
@@ -67,11 +64,10 @@ impl Dialogue {
 
     /// Notes the settings of the script that only an agent at a chat model has.
     pub(super) fn note_unsupported(&mut self) {
-        let AgentSettings { hints, pronunciations, background, .. } = &self.settings;
+        let AgentSettings { hints, pronunciations, .. } = &self.settings;
         let unsupported = [
             (!hints.is_empty(), "expect certain words of the caller"),
             (!pronunciations.is_empty(), "change the pronunciation of words"),
-            (background.is_some(), "play background audio"),
             (!self.turn.model.is_empty(), "use the model's parameters of a document"),
         ];
         let names: Vec<&str> = unsupported.into_iter().filter_map(|(is_used, name)| is_used.then_some(name)).collect();
@@ -262,23 +258,17 @@ impl Dialogue {
         why: Option<EndReason>,
     ) -> Vec<EndReport> {
         let config = Arc::clone(&self.config);
-        let (ending, answer) = self.end(now, queued, why);
-        ending.run(&client, &config.model, answer).await
+        self.end(now, queued, why).run(&client, &config.model).await
     }
 
-    /// Returns the work after the conversation, and the answer to the last question of the script.
-    pub(super) fn end(
-        mut self,
-        now: Instant,
-        queued: Duration,
-        why: Option<EndReason>,
-    ) -> (Ending, Option<Result<String, String>>) {
+    /// Returns the work after the conversation.
+    pub(super) fn end(mut self, now: Instant, queued: Duration, why: Option<EndReason>) -> Ending {
         self.set_queued(now, queued);
         self.interrupt();
         // The call also stops the conversation to perform the end that the agent requested.
         let why = why.filter(|_| !self.is_over).or(self.end_reason).unwrap_or(EndReason::Caller);
         let at = self.at(now);
-        let has_question = self.script.end_question(why, at).is_some();
+        let question = self.script.end_question(why, at).map(|_| ModelQuestion::default());
         let line = |line: &tandem_call::conversation::Utterance| DialogueLine {
             // The model's server has no times of the lines.
             at,
@@ -288,14 +278,13 @@ impl Dialogue {
             },
             text: line.text.to_string(),
         };
-        let ending = Ending {
-            question: None,
+        Ending {
+            question,
             why,
             began: self.began.time,
             ended: at,
             dialogue: self.history.iter().map(line).collect(),
             script: self.script,
-        };
-        (ending, has_question.then(|| Err(NO_QUESTION.to_owned())))
+        }
     }
 }

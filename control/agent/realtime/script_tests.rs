@@ -233,7 +233,7 @@ fn the_tool_calls_of_a_failed_response_do_not_run() {
 fn the_report_has_the_words_that_the_caller_heard_and_the_reason_of_the_agent() {
     let (mut one, now) = ready(json!({}));
     answers(&mut one, now, "i", "one two three four.", 1_000);
-    let (ending, _) = one.end(now, MS * 500, Some(EndReason::Caller));
+    let ending = one.end(now, MS * 500, Some(EndReason::Caller));
     assert_eq!(ending.why, EndReason::Caller);
     assert!(ending.dialogue.last().unwrap().text.starts_with("one two"), "{:?}", ending.dialogue);
 
@@ -244,7 +244,7 @@ fn the_report_has_the_words_that_the_caller_heard_and_the_reason_of_the_agent() 
     one.event(now, Duration::ZERO, Event::Ended(None));
     calls(&mut one, now, &["c1"]);
     assert!(outputs(&mut one).contains(&RealtimeOutput::End(ConversationEnd::Hangup)));
-    let (ending, _) = one.end(now, Duration::ZERO, Some(EndReason::Caller));
+    let ending = one.end(now, Duration::ZERO, Some(EndReason::Caller));
     assert_eq!(ending.why, EndReason::HungUp, "the call stops the conversation because the agent hung up");
 }
 

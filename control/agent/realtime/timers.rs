@@ -122,7 +122,12 @@ impl Dialogue {
     fn handle_silence(&mut self) {
         self.silence = None;
         let phrases = self.config.phrases.clone();
-        if self.silence_prompts_sent >= self.times.silence_prompts.unwrap_or(self.config.silence_prompts) {
+        // A request that sets the time of silence wants its answer after this time, without another question.
+        let prompts = match self.spec.silence {
+            Some(_) => 0,
+            None => self.times.silence_prompts.unwrap_or(self.config.silence_prompts),
+        };
+        if self.silence_prompts_sent >= prompts {
             self.note("the caller is silent".to_owned(), json!({ "event": "silence" }));
             return self.give_up();
         }
@@ -137,14 +142,12 @@ impl Dialogue {
     }
 
     pub(super) fn give_up(&mut self) {
-        match self.spec.collect_schema {
-            Some(_) => self.end_after_playout(ConversationEnd::Handoff(None), EndReason::HungUp),
-            None => {
-                let goodbye = self.config.phrases.goodbye.clone();
-                self.say(&goodbye);
-                self.end_after_playout(ConversationEnd::Hangup, EndReason::HungUp);
-            }
+        if self.settings.keeps_call || self.spec.collect_schema.is_some() {
+            return self.end_after_playout(ConversationEnd::Handoff(None), EndReason::TimedOut);
         }
+        let goodbye = self.config.phrases.goodbye.clone();
+        self.say(&goodbye);
+        self.end_after_playout(ConversationEnd::Hangup, EndReason::TimedOut);
     }
 
     fn time_is_up(&mut self, now: Instant) {

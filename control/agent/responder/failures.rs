@@ -107,15 +107,14 @@ impl Responder {
     }
 
     /// Ends the conversation for this reason. If the conversation collects values, it ends without the values. Every other
-    /// conversation ends with a goodbye and hangs up.
+    /// conversation ends with a goodbye and hangs up, unless the settings keep the call.
     pub(super) fn give_up(&mut self, why: EndReason) {
-        let goodbye = self.phrases().goodbye.clone();
-        match self.spec.collect_schema {
-            Some(_) => self.end_after_playout(ConversationEnd::Handoff(None), why),
-            None => {
-                self.say(&goodbye);
-                self.end_after_playout(ConversationEnd::Hangup, why);
-            }
+        let keeps_call = self.settings.keeps_call && why == EndReason::TimedOut;
+        if keeps_call || self.spec.collect_schema.is_some() {
+            return self.end_after_playout(ConversationEnd::Handoff(None), why);
         }
+        let goodbye = self.phrases().goodbye.clone();
+        self.say(&goodbye);
+        self.end_after_playout(ConversationEnd::Hangup, why);
     }
 }

@@ -45,6 +45,35 @@ fn a_longer_time_after_the_announcement_is_announced_again() {
 }
 
 #[test]
+fn a_script_that_keeps_the_call_ends_without_a_goodbye_when_its_time_is_over() {
+    let silent = AgentTimes {
+        silence: Some(Duration::from_secs(5)),
+        silence_prompts: Some(0),
+        longest: Some(Duration::from_secs(20)),
+        ..AgentTimes::default()
+    };
+    for (times, after, why) in [(silent, 5, "silence"), (longest(8), 8, "longest time")] {
+        let settings = AgentSettings { times, keeps_call: true, ..AgentSettings::default() };
+        let mut stage = TestScript::with(settings).stage();
+        stage.passes(after * 1_000 - 1);
+        assert_eq!(stage.parting(), None, "{why}");
+        stage.take();
+        stage.passes(1);
+        assert_eq!((stage.speech().as_str(), stage.parting()), ("", Some(&ConversationEnd::Handoff(None))), "{why}");
+        let now = stage.now;
+        assert_eq!(stage.responder.finish(now, None).why, EndReason::TimedOut, "{why}");
+    }
+}
+
+#[test]
+fn a_request_with_its_own_time_of_silence_asks_no_question_before_it_ends() {
+    let spec = AgentSpec { silence: Some(Duration::from_secs(4)), ..AgentSpec::default() };
+    let mut stage = TestScript::default().stage_with(spec);
+    stage.passes(4_000);
+    assert!(stage.parting().is_some() && !stage.speech().contains("still there"), "{}", stage.speech());
+}
+
+#[test]
 fn text_that_waits_at_the_end_of_the_longest_time_is_not_spoken() {
     let mut stage = Stage::new(r#","max_seconds":10,"silence_seconds":600"#);
     stage.says("Tell me all.");

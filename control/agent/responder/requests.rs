@@ -293,7 +293,7 @@ impl Responder {
 
     /// Plays a file. The media engine plays one source at a time, so a file in the background of the speech is not possible.
     fn play_background(&mut self, audio: BackgroundAudio) {
-        let BackgroundAudio { url, times, waits, .. } = audio;
+        let BackgroundAudio { url, times, waits } = audio;
         if !waits {
             let why = "this server does not mix audio into the background of an agent's speech: the file is not played";
             return self.note(format!("problem: {why}"), json!({ "event": "problem", "why": why, "url": url }));

@@ -450,7 +450,7 @@ fn the_model_selects_the_language_of_its_words() {
 
 #[test]
 fn background_audio_that_holds_the_agent_plays_and_mixed_audio_is_a_problem() {
-    let audio = |waits| BackgroundAudio { url: "http://127.0.0.1/a.wav".to_owned(), gain_db: 0, times: None, waits };
+    let audio = |waits| BackgroundAudio { url: "http://127.0.0.1/a.wav".to_owned(), times: None, waits };
     let script = TestScript::default();
     let mut stage = script.stage();
     script.acts([AgentAction::PlayBackground(audio(true)), AgentAction::PlayBackground(audio(false))]);

@@ -84,9 +84,14 @@ impl Responder {
             return self.wait_in_silence(now);
         }
         let phrases = self.phrases().clone();
-        if self.silence_prompts_sent >= self.times.silence_prompts.unwrap_or(self.config.silence_prompts) {
+        // A request that sets the time of silence wants its answer after this time, without another question.
+        let prompts = match self.spec.silence {
+            Some(_) => 0,
+            None => self.times.silence_prompts.unwrap_or(self.config.silence_prompts),
+        };
+        if self.silence_prompts_sent >= prompts {
             self.note("the caller is silent".to_owned(), json!({ "event": "silence" }));
-            return self.give_up(EndReason::HungUp);
+            return self.give_up(EndReason::TimedOut);
         }
         self.silence_prompts_sent += 1;
         if let Some(prompt) = self.settings.silence_prompt.clone() {
@@ -106,7 +111,7 @@ impl Responder {
             self.note("the call has reached max_seconds".to_owned(), json!({ "event": "max_seconds" }));
             // The text that waits may last for minutes.
             self.withdraw_answer();
-            return self.give_up(EndReason::HungUp);
+            return self.give_up(EndReason::TimedOut);
         }
         self.ends_at = Some(now + WARNING);
         self.say_filler(self.phrases().ending.to_string());

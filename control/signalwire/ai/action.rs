@@ -275,7 +275,7 @@ impl AiScript {
             return self.warn(format!("playback_bg: {url:?} is not an http or https URL"));
         }
         if value.get("wait").and_then(flag).unwrap_or(false) {
-            let audio = BackgroundAudio { url, gain_db: 0, times: Some(1), waits: true };
+            let audio = BackgroundAudio { url, times: Some(1), waits: true };
             out.push(AgentAction::PlayBackground(audio));
         } else if !std::mem::replace(&mut self.warned_of_background, true) {
             self.warn(format!("playback_bg: {NOT_MIXED}; with \"wait\": true it plays while the agent waits"));

@@ -243,10 +243,10 @@ impl AiScript {
             EndReason::Caller => Some("user"),
             EndReason::HungUp | EndReason::Failed => Some("assistant"),
             // The call goes on.
-            EndReason::Stopped | EndReason::Left | EndReason::Interrupted => None,
+            EndReason::TimedOut | EndReason::Stopped | EndReason::Left | EndReason::Interrupted => None,
         };
         let lasted = ended.duration_since(end.began).unsigned_abs();
-        let timed_out = end.why == EndReason::HungUp && params.hard_stop.is_some_and(|longest| lasted >= longest);
+        let timed_out = end.why == EndReason::TimedOut && params.hard_stop.is_some_and(|longest| lasted >= longest);
         let present = [
             ("conversation_id", params.conversation_id.as_deref().map(Json::from)),
             ("call_ended_by", ended_by.map(Json::from)),

@@ -429,7 +429,7 @@ impl AgentScript for AiScript {
                 silence_prompts,
                 longest: params.hard_stop,
             },
-            background: None,
+            keeps_call: true,
         }
     }
 
