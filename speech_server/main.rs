@@ -33,13 +33,45 @@ fn main() -> ExitCode {
         "serve" => serve::run(&arguments),
         "say" => say::run(&arguments),
         "transcribe" => transcribe::run(&arguments),
-        _ => Err(USAGE.to_owned()),
+        _ => Err(Failure::Arguments(USAGE.to_owned())),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("tandem-speech: {error}");
-            ExitCode::from(2)
-        }
+    let (error, code) = match done {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Arguments(error)) => (error, 1),
+        Err(Failure::Environment(error)) => (error, 2),
+    };
+    eprintln!("tandem-speech: {error}");
+    ExitCode::from(code)
+}
+
+/// The reason why a command failed.
+enum Failure {
+    /// The command line is wrong: exit code 1.
+    Arguments(String),
+    /// A file, a model or this computer is the reason: exit code 2.
+    Environment(String),
+}
+
+impl From<String> for Failure {
+    fn from(error: String) -> Self {
+        Self::Environment(error)
     }
+}
+
+/// Returns the value of an option.
+fn value<'a>(option: &str, rest: &mut std::slice::Iter<'a, String>) -> Result<&'a String, Failure> {
+    rest.next().ok_or_else(|| Failure::Arguments(format!("{option} needs a value")))
+}
+
+/// Reads the value of an option.
+fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
+    option: &str,
+    rest: &mut std::slice::Iter<'_, String>,
+) -> Result<T, Failure> {
+    value(option, rest)?.parse().map_err(|error| Failure::Arguments(format!("{option}: {error}")))
+}
+
+/// The error for an option that the command does not have.
+fn unknown(option: &str) -> Failure {
+    Failure::Arguments(format!("{option} is not known\n{USAGE}"))
 }

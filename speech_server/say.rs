@@ -9,34 +9,36 @@ use tandem_speech_server::recognise::wav;
 use tandem_speech_server::voice::Options;
 
 use crate::transcribe::cpu_seconds;
+use crate::{Failure, USAGE, parsed, unknown, value};
 
-pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
+pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let (mut models, mut voice, mut out) = (None, String::new(), None);
     let mut options = Options::default();
     let mut words = Vec::new();
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().cloned().ok_or_else(|| format!("{argument} needs a value"));
         match argument.as_str() {
-            "--models" => models = Some(PathBuf::from(value()?)),
-            "--voice" => voice = value()?,
-            "--speed" => options.speed = value()?.parse().map_err(|error| format!("--speed: {error}"))?,
-            "--rate" => options.rate = Some(value()?.parse().map_err(|error| format!("--rate: {error}"))?),
-            "-o" | "--out" => out = Some(value()?),
+            "--models" => models = Some(PathBuf::from(value(argument, &mut arguments)?)),
+            "--voice" => voice.clone_from(value(argument, &mut arguments)?),
+            "--speed" => options.speed = parsed(argument, &mut arguments)?,
+            "--rate" => options.rate = Some(parsed(argument, &mut arguments)?),
+            "-o" | "--out" => out = Some(value(argument, &mut arguments)?),
             "--" => words.extend(arguments.by_ref().cloned()),
-            other if other.starts_with("--") => return Err(format!("{other} is not known\n{}", crate::USAGE)),
+            other if other.starts_with("--") => return Err(unknown(other)),
             _ => words.push(argument.clone()),
         }
     }
-    let out = out.ok_or("-o FILE.wav is missing")?;
+    let out = out.ok_or_else(|| Failure::Arguments("-o FILE.wav is missing".to_owned()))?;
     if words.is_empty() {
-        return Err(format!("the text is missing\n{}", crate::USAGE));
+        return Err(Failure::Arguments(format!("the text is missing\n{USAGE}")));
     }
     let (engines, warnings) = Engines::open(&models.unwrap_or_else(install::directory::to_read));
     for warning in warnings {
         eprintln!("tandem-speech: {warning}");
     }
-    let voice = engines.voice(&voice).ok_or("this voice is not installed; `tandem-speech install` fetches one")?;
+    let voice = engines
+        .voice(&voice)
+        .ok_or_else(|| "this voice is not installed; `tandem-speech install` fetches one".to_owned())?;
     let rate = options.rate.map_or(voice.rate(), |rate| rate.clamp(8_000, 48_000));
     options.rate = Some(rate);
     let begin = cpu_seconds();
@@ -46,5 +48,5 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     }
     let seconds = samples.len() as f64 / f64::from(rate);
     println!("{out}\t{seconds:.2} s\t{:.3} s CPU", cpu_seconds() - begin);
-    std::fs::write(&out, wav::write(rate, &samples)).map_err(|error| format!("{out}: {error}"))
+    Ok(std::fs::write(out, wav::write(rate, &samples)).map_err(|error| format!("{out}: {error}"))?)
 }

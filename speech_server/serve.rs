@@ -10,20 +10,21 @@ use tandem_speech_server::http::Server;
 use tandem_speech_server::http::engines::Engines;
 use tandem_speech_server::install;
 
-pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
+use crate::{Failure, parsed, unknown, value};
+
+pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let mut models = None;
     let mut address = SocketAddr::from(([127, 0, 0, 1], 0));
     let mut threads = None;
     let mut is_alone = false;
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
         match argument.as_str() {
-            "--models" => models = Some(PathBuf::from(value()?)),
-            "--listen" => address = value()?.parse().map_err(|error| format!("--listen: {error}"))?,
-            "--threads" => threads = Some(value()?.parse::<usize>().map_err(|error| format!("--threads: {error}"))?),
+            "--models" => models = Some(PathBuf::from(value(argument, &mut arguments)?)),
+            "--listen" => address = parsed(argument, &mut arguments)?,
+            "--threads" => threads = Some(parsed::<usize>(argument, &mut arguments)?),
             "--alone" => is_alone = true,
-            other => return Err(format!("{other} is not known\n{}", crate::USAGE)),
+            other => return Err(unknown(other)),
         }
     }
     let (engines, warnings) = Engines::open(&models.unwrap_or_else(install::directory::to_read));

@@ -5,24 +5,25 @@ use std::path::PathBuf;
 use tandem_speech_server::install;
 use tandem_speech_server::recognise::{Models, Options, Recognise as _, to_16_khz, wav};
 
-pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
+use crate::{Failure, USAGE, unknown, value};
+
+pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let mut options = Options::default();
     let mut models = None;
     let mut files = Vec::new();
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().cloned().ok_or_else(|| format!("{argument} needs a value"));
         match argument.as_str() {
-            "--models" => models = Some(PathBuf::from(value()?)),
-            "--language" => options.language = Some(value()?),
-            "--hint" => options.hints.push(value()?),
+            "--models" => models = Some(PathBuf::from(value(argument, &mut arguments)?)),
+            "--language" => options.language = Some(value(argument, &mut arguments)?.clone()),
+            "--hint" => options.hints.push(value(argument, &mut arguments)?.clone()),
             "--digits" => options.digits = true,
-            other if other.starts_with("--") => return Err(format!("{other} is not known\n{}", crate::USAGE)),
+            other if other.starts_with("--") => return Err(unknown(other)),
             _ => files.push(argument),
         }
     }
     if files.is_empty() {
-        return Err(format!("the files are missing\n{}", crate::USAGE));
+        return Err(Failure::Arguments(format!("the files are missing\n{USAGE}")));
     }
     let models = models.unwrap_or_else(install::directory::to_read);
     let begin = cpu_seconds();

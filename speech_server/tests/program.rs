@@ -39,14 +39,17 @@ fn help_is_no_error_and_an_unknown_option_is_not_spoken() {
         let done = program(arguments).output().unwrap();
         assert!(done.status.success() && done.stdout.starts_with(b"usage:"), "{arguments:?}: {done:?}");
     }
-    for (arguments, words) in [
-        (&["say", "--voce", "joe", "hello", "-o", "/dev/null"][..], "--voce is not known"),
-        (&["say", "-o", "/dev/null"], "the text is missing"),
-        (&["transcribe"], "the files are missing"),
-        (&["sing"], "usage:"),
+    for (arguments, words, code) in [
+        (&["say", "--voce", "joe", "hello", "-o", "/dev/null"][..], "--voce is not known", 1),
+        (&["say", "-o", "/dev/null"], "the text is missing", 1),
+        (&["serve", "--threads", "many"], "--threads: invalid digit", 1),
+        (&["transcribe", "--models"], "--models needs a value", 1),
+        (&["transcribe"], "the files are missing", 1),
+        (&["sing"], "usage:", 1),
+        (&["transcribe", "--models", "/dev/null", "/dev/null/a.wav"], "a.wav: ", 2),
     ] {
         let done = program(arguments).output().unwrap();
-        assert_eq!(done.status.code(), Some(2), "{arguments:?}");
+        assert_eq!(done.status.code(), Some(code), "{arguments:?}");
         assert!(String::from_utf8_lossy(&done.stderr).contains(words), "{done:?}");
     }
 }

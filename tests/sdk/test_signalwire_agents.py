@@ -382,3 +382,19 @@ def test_the_report_says_that_the_agent_ended_the_call_and_is_sent_once(engines,
     handset.finish()
     (request,) = web.wait("/report", seconds=20)
     assert body(request)["call_ended_by"] == "assistant"
+
+
+@pytest.mark.parametrize(("params", "hard"), [
+    ({"attention_timeout": 0, "inactivity_timeout": 1000}, None),
+    ({"hard_stop_time": "3s"}, True),
+])
+def test_the_document_goes_on_when_the_time_of_the_agent_is_over(engines, web, call, params, hard):
+    web.on("/report")
+    own(web, {"ai": {"prompt": "You help.", "params": params, "post_prompt": "Summarise.", "post_prompt_url": f"{web.url}/report"}},
+        {"play": "say:The document goes on."}, {"hangup": {}})
+    handset, media = call("own", ends="wait")
+    listens(engines, media, HELLO)
+    engines.voice.wait_until_heard(media, "The document goes on.")
+    handset.finish()
+    report = body(web.wait("/report", seconds=20)[0])
+    assert ("call_ended_by" in report, report.get("hard_timeout")) == (False, hard)
