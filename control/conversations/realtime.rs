@@ -26,10 +26,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::log::ConversationLog;
+use super::onset::Onset;
+use super::task::{AfterEnd, of_end, record, sleep_until};
 use super::turn_taking::ConversationFact;
 use super::{
-    AfterEnd, ConversationInput, ConversationUpdate, Conversations, LONGEST, LiveConversation, MAX_INPUTS, ORDER,
-    Onset, TAP_FRAMES, of_end, record, sleep_until,
+    ConversationInput, ConversationUpdate, Conversations, LONGEST, LiveConversation, MAX_INPUTS, ORDER, TAP_FRAMES,
 };
 
 /// Maximum number of WebSockets in one conversation. A lost WebSocket is replaced until this number is reached.
