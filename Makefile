@@ -66,7 +66,7 @@ run:
 release:
 	@scripts/release.sh
 
-# The packages of a release, in target/packages: Debian packages, tarball, SBOM, SHA256SUMS. Twenty-five minutes with two cores.
+# The packages of a release, in target/packages: Debian packages, tarball, SBOM, SHA256SUMS. 25 to 35 minutes with two cores.
 package:
 	@scripts/package.sh all
 

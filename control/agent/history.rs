@@ -43,6 +43,8 @@ pub(super) struct History {
     withdrawn: usize,
     /// Number of entries, from the front, that [`Self::take_lines`] has already returned.
     reported: usize,
+    /// The lines before the last [`Self::replace`], for the report after the end. They are as long as `entries` at most.
+    replaced: VecDeque<DialogueLine>,
     /// The times of `entries`, in the same order.
     stamps: VecDeque<Stamp>,
     /// The time of the next entry.
@@ -162,8 +164,13 @@ impl History {
         self.entries.push_back(entry);
     }
 
-    /// Replaces all entries by these messages.
+    /// Replaces all entries by these messages. The model does not see the replaced entries any more; the report does.
     pub(super) fn replace(&mut self, messages: Vec<AgentMessage>) {
+        self.replaced = self.dialogue().into();
+        let mut octets: usize = self.replaced.iter().map(octets_of).sum();
+        while octets > LONGEST {
+            octets -= self.replaced.pop_front().as_ref().map_or(octets, octets_of);
+        }
         self.dropped += self.entries.len();
         self.entries.clear();
         self.stamps.clear();
@@ -179,27 +186,26 @@ impl History {
     /// Returns the dialogue with its times, oldest line first.
     pub(super) fn dialogue(&self) -> Vec<DialogueLine> {
         let lines = self.entries.iter().zip(&self.stamps);
-        lines
-            .map(|(entry, stamp)| {
-                let (kind, text) = match entry {
-                    Entry::Caller(text) => (LineKind::Caller, text.clone()),
-                    Entry::Agent { text, calls, .. } => {
-                        (LineKind::Agent { latency: stamp.latency, calls: calls.clone() }, text.clone())
-                    }
-                    Entry::Result { id, text, .. } => (LineKind::Tool { id: id.clone() }, text.clone()),
-                    Entry::Note(text) => (LineKind::System, text.clone()),
-                    Entry::Added(AgentMessage { role, text }) => {
-                        let kind = match role {
-                            MessageRole::System => LineKind::System,
-                            MessageRole::User => LineKind::Caller,
-                            MessageRole::Assistant => LineKind::Agent { latency: None, calls: Vec::new() },
-                        };
-                        (kind, text.to_string())
-                    }
-                };
-                DialogueLine { at: stamp.at, kind, text }
-            })
-            .collect()
+        let lines = lines.map(|(entry, stamp)| {
+            let (kind, text) = match entry {
+                Entry::Caller(text) => (LineKind::Caller, text.clone()),
+                Entry::Agent { text, calls, .. } => {
+                    (LineKind::Agent { latency: stamp.latency, calls: calls.clone() }, text.clone())
+                }
+                Entry::Result { id, text, .. } => (LineKind::Tool { id: id.clone() }, text.clone()),
+                Entry::Note(text) => (LineKind::System, text.clone()),
+                Entry::Added(AgentMessage { role, text }) => {
+                    let kind = match role {
+                        MessageRole::System => LineKind::System,
+                        MessageRole::User => LineKind::Caller,
+                        MessageRole::Assistant => LineKind::Agent { latency: None, calls: Vec::new() },
+                    };
+                    (kind, text.to_string())
+                }
+            };
+            DialogueLine { at: stamp.at, kind, text }
+        });
+        self.replaced.iter().cloned().chain(lines).collect()
     }
 
     /// Adds the result of a tool call.
@@ -407,6 +413,15 @@ impl History {
         let dropped = self.dropped;
         self.unheard.retain(|index| *index >= dropped);
     }
+}
+
+/// The size of a line of a report, in octets.
+fn octets_of(line: &DialogueLine) -> usize {
+    let calls = match &line.kind {
+        LineKind::Agent { calls, .. } => calls.iter().map(|call| call.name.len() + call.arguments.len()).sum(),
+        LineKind::Caller | LineKind::Tool { .. } | LineKind::System => 0,
+    };
+    ENTRY + line.text.len() + calls
 }
 
 /// Limits the length of a message of an application. Returns whether the message is whole.

@@ -135,6 +135,26 @@ fn a_replaced_tool_call_disappears_after_the_model_has_answered_its_result() {
 }
 
 #[test]
+fn replaced_entries_stay_in_the_report_up_to_the_limit() {
+    let mut history = History::default();
+    history.caller("Hello.".into());
+    history.agent("How can I help?".into(), 15, vec![]);
+    let summary = AgentMessage { role: MessageRole::User, text: "He said hello.".into() };
+    history.replace(vec![summary]);
+    assert_eq!(contents(&history), ["user: He said hello."]);
+    let texts = |history: &History| history.dialogue().into_iter().map(|line| line.text).collect::<Vec<_>>();
+    assert_eq!(texts(&history), ["Hello.", "How can I help?", "He said hello."]);
+    for _ in 0..3 {
+        for _ in 0..50 {
+            history.caller("x".repeat(1_000));
+        }
+        history.replace(Vec::new());
+    }
+    let octets: usize = texts(&history).iter().map(String::len).sum();
+    assert!(octets <= LONGEST && octets > LONGEST / 2, "{octets}");
+}
+
+#[test]
 fn text_that_was_withdrawn_does_not_count_as_heard() {
     let mut history = History::default();
     history.agent("We open at nine. We close at five.".into(), 0, vec![]);

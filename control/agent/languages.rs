@@ -97,11 +97,21 @@ impl LanguageFilter {
 
     /// Returns the language that a text in brackets means: a known code, or a code with the same primary language.
     fn code(&self, text: &str) -> Option<String> {
-        let primary = |code: &str| code.split(['-', '_']).next().unwrap_or_default().to_ascii_lowercase();
         let same = self.codes.iter().find(|code| code.eq_ignore_ascii_case(text));
         let near = || self.codes.iter().find(|code| !text.is_empty() && primary(code) == primary(text));
         same.or_else(near).cloned()
     }
+}
+
+/// Whether the languages differ in more than their countries and voices.
+pub(super) fn are_several(languages: &[AgentLanguage]) -> bool {
+    let [first, others @ ..] = languages else { return false };
+    others.iter().any(|other| primary(&other.code) != primary(&first.code))
+}
+
+/// The language of a tag, without its country: `en` of `en-US`.
+fn primary(code: &str) -> String {
+    code.split(['-', '_']).next().unwrap_or_default().to_ascii_lowercase()
 }
 
 #[cfg(test)]
@@ -121,6 +131,16 @@ mod tests {
             SpokenPart::Text(text) => text,
         };
         parts.into_iter().map(shown).collect()
+    }
+
+    #[test]
+    fn voices_and_countries_make_no_other_language() {
+        let of = |codes: &[&str]| {
+            let language = |code: &&str| AgentLanguage { code: (*code).to_owned(), ..AgentLanguage::default() };
+            are_several(&codes.iter().map(language).collect::<Vec<_>>())
+        };
+        assert!(!of(&[]) && !of(&["en-US"]) && !of(&["en-US", "en-US", "EN_gb"]));
+        assert!(of(&["en-US", "en-GB", "es"]));
     }
 
     #[test]

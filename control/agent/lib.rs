@@ -101,7 +101,10 @@ impl Agent {
         let own = || first.map_or_else(|| config.language.to_string(), |language| language.code.clone());
         let language = agent.language.as_ref().map_or_else(own, ToString::to_string);
         // An agent with several languages expects each of them from the caller.
-        let recognised = if settings.languages.len() > 1 { ANY_LANGUAGE.to_owned() } else { language.clone() };
+        let recognised = match languages::are_several(&settings.languages) {
+            true => ANY_LANGUAGE.to_owned(),
+            false => language.clone(),
+        };
         (spec.speech_language, spec.recognition_language) = (language, recognised);
         let configured = || config.voice.as_ref().map(ToString::to_string);
         let default_voice = || first.and_then(|language| language.voice.clone()).or_else(configured);
