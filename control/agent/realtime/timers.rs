@@ -141,7 +141,9 @@ impl Dialogue {
         }
     }
 
-    pub(super) fn give_up(&mut self) {
+    /// Ends the conversation because a time is over. If the settings keep the call, or if the conversation collects values, the call
+    /// goes on. Every other conversation ends with a goodbye and hangs up.
+    fn give_up(&mut self) {
         if self.settings.keeps_call || self.spec.collect_schema.is_some() {
             return self.end_after_playout(ConversationEnd::Handoff(None), EndReason::TimedOut);
         }
