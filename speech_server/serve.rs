@@ -22,7 +22,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         match argument.as_str() {
             "--models" => models = Some(PathBuf::from(value(argument, &mut arguments)?)),
             "--listen" => address = parsed(argument, &mut arguments)?,
-            "--threads" => threads = Some(parsed::<usize>(argument, &mut arguments)?),
+            "--threads" => threads = Some(parsed(argument, &mut arguments)?),
             "--alone" => is_alone = true,
             other => return Err(unknown(other)),
         }

@@ -405,6 +405,15 @@ fn filler_delay(count: u32) -> Duration {
     if count == 0 { FILLER } else { STILL_WAITING.0 }
 }
 
+/// The number of questions to a silent caller before the agent ends the conversation. A request that sets the time of silence wants its
+/// answer after this time, without a question.
+pub(super) fn silence_prompts(spec: &AgentSpec, times: &AgentTimes, config: &AgentConfig) -> u32 {
+    match spec.silence {
+        Some(_) => 0,
+        None => times.silence_prompts.unwrap_or(config.silence_prompts),
+    }
+}
+
 /// Returns the time after which the agent announces the end of a conversation of this length. The flag says that the time is too
 /// short for an announcement. The time is then the end.
 pub(super) fn warning_after(longest: Duration) -> (Duration, bool) {

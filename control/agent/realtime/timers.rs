@@ -10,6 +10,7 @@ use tandem_dialect::agent::EndReason;
 use tandem_dialect::conversation::ConversationEnd;
 
 use super::super::config::Interruptions;
+use super::super::responder::silence_prompts;
 use super::super::tools;
 use super::{DIGITS_TIMEOUT, Dialogue, MAX_DIGITS, RealtimeOutput, WARNING, wire};
 
@@ -122,12 +123,7 @@ impl Dialogue {
     fn handle_silence(&mut self) {
         self.silence = None;
         let phrases = self.config.phrases.clone();
-        // A request that sets the time of silence wants its answer after this time, without another question.
-        let prompts = match self.spec.silence {
-            Some(_) => 0,
-            None => self.times.silence_prompts.unwrap_or(self.config.silence_prompts),
-        };
-        if self.silence_prompts_sent >= prompts {
+        if self.silence_prompts_sent >= silence_prompts(&self.spec, &self.times, &self.config) {
             self.note("the caller is silent".to_owned(), json!({ "event": "silence" }));
             return self.give_up();
         }

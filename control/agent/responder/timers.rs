@@ -6,7 +6,7 @@ use serde_json::json;
 use tandem_dialect::agent::EndReason;
 
 use super::super::chat::Piece;
-use super::{NO_WORDS_TIMEOUT, Responder, STILL_WAITING, WARNING};
+use super::{NO_WORDS_TIMEOUT, Responder, STILL_WAITING, WARNING, silence_prompts};
 
 impl Responder {
     /// Handles all timeouts that are due at `now`.
@@ -84,12 +84,7 @@ impl Responder {
             return self.wait_in_silence(now);
         }
         let phrases = self.phrases().clone();
-        // A request that sets the time of silence wants its answer after this time, without another question.
-        let prompts = match self.spec.silence {
-            Some(_) => 0,
-            None => self.times.silence_prompts.unwrap_or(self.config.silence_prompts),
-        };
-        if self.silence_prompts_sent >= prompts {
+        if self.silence_prompts_sent >= silence_prompts(&self.spec, &self.times, &self.config) {
             self.note("the caller is silent".to_owned(), json!({ "event": "silence" }));
             return self.give_up(EndReason::TimedOut);
         }
